@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.archive_id import name_archive
-from lfscp.archive.data_folder import lock_folder, require_whole
+from lfscp.archive.data_folder import lock_folder, require_whole, without_commands
 from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.clock_readings import Stamps, read_kept, task_of
@@ -148,7 +148,10 @@ def _open(data_dir: Path, options: OpenOptions, lock: int, parts: ExitStack) -> 
         if not index.is_shared:
             with index.doing("open the index"):
                 name_archive(index)
-        clear_incoming(files, index, may_judge=was_there or bool(index.placements(limit=1)))
+        with without_commands(data_dir) as are_alone:
+            if are_alone:
+                may_judge = was_there or bool(index.placements(limit=1))
+                clear_incoming(files, index, may_judge=may_judge)
     return Opened(files, index, space, presence, node, lock)
 
 

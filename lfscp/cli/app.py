@@ -1,8 +1,9 @@
 """The command line `lfscp`: puts the commands together, and ends each with the right exit code.
 
 Rules: the exit code is 0 when all is done, 1 after a failure, and 2 if the configuration or an
-option is wrong. A failure is one line on standard error; there is a traceback at log level debug
-only. A command imports what it needs when it runs, so that short commands and --help start fast.
+option is wrong. A failure is one line on standard error, and so is each wrong setting; there is a
+traceback at log level debug only. A command imports what it needs when it runs, so that short
+commands and --help start fast.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, deidentify, ohif, retention, route, serve, show, worklist
+from lfscp.cli import (
+    archive,
+    deidentify,
+    doctor,
+    ohif,
+    retention,
+    route,
+    serve,
+    service,
+    show,
+    worklist,
+)
 from lfscp.cli.errors import CommandError
 from lfscp.cli.peers import commit, finding, retrieving, sending
 from lfscp.cli.terminal import keep_writable, warn
@@ -70,8 +82,10 @@ app.command()(deidentify.deidentify)
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(route.app, name="route")
 app.add_typer(ohif.app, name="ohif")
+app.add_typer(service.app, name="service")
 app.command("import")(archive.import_)
 app.command()(archive.check)
+app.command()(doctor.doctor)
 app.command()(show.config)
 app.command()(show.conformance)
 app.command()(show.hash_password)
@@ -129,7 +143,9 @@ def _fail_of(error: Exception) -> NoReturn:
     from lfscp.observe.systemd import SystemdError
 
     if isinstance(error, ConfigError):
-        _fail(str(error), 2)
+        for each in error.complaints:
+            warn(f"lfscp: {each}")
+        sys.exit(2)
     if isinstance(error, OperationError | NodeError | SystemdError):
         _fail(str(error), 1)
     if isinstance(error, OSError) and error.strerror:

@@ -1,6 +1,6 @@
 """The commands that need the whole archive: `import`, `check`, `backup`, `restore`.
 
-All but `backup` open it themselves, so no node may use it meanwhile.
+`import`, `check` and `backup` may run beside the node; no node may use it meanwhile otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ import typer
 
 from lfscp.cli.errors import CommandError
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
-from lfscp.cli.stopped_node import index_file, objects_folder, open_stopped, require_index
+from lfscp.cli.stopped_node import (
+    index_file,
+    objects_folder,
+    open_beside_or_stopped,
+    open_stopped,
+    require_index,
+)
 from lfscp.cli.terminal import counted, tell
 
 if TYPE_CHECKING:
@@ -33,7 +39,7 @@ def import_(
 ) -> None:
     """Store the DICOM files of a folder or a ZIP.
 
-    The node must not be running.
+    The node may be running. Run it as the user of the node.
     """
     from lfscp.cli.import_files import import_files
 
@@ -52,7 +58,9 @@ def check(
 ) -> None:
     """Compare index and objects. With --repair, also repair them.
 
-    The command names what is missing, left over or damaged. The node must not be running.
+    The command names what is missing, left over or damaged. The node may be running, except for
+    --rebuild. Run it as the user of the node. Beside a node, files of the last minutes that have no
+    row are left alone: their objects may be on their way.
     """
     from lfscp.archive.upkeep import check
 
@@ -61,9 +69,13 @@ def check(
         _rebuild_index(settings)
         return
     require_index(settings)
-    with open_stopped(settings) as archive:
+    archive, is_running = open_beside_or_stopped(settings)
+    with archive:
         is_lost = check.has_lost_index(archive) and not archive.index.is_shared
-        found, repaired = _tell_all(check.check(archive, repair=repair))
+        # Other nodes of a shared index may be storing too.
+        in_use = is_running or archive.index.is_shared
+        young_s = max(check.YOUNG_S, 2 * settings.index.timeout_s) if in_use else 0.0
+        found, repaired = _tell_all(check.check(archive, repair=repair, young_s=young_s))
     tell(_verdict(found, repaired, repair=repair, is_lost=is_lost))
     raise typer.Exit(1 if repaired < found else 0)
 

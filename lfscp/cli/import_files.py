@@ -20,7 +20,7 @@ from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.cli.dicomdir import FoundFile, files_to_import
 from lfscp.cli.errors import OptionError
-from lfscp.cli.stopped_node import open_stopped
+from lfscp.cli.stopped_node import open_beside_or_stopped
 from lfscp.cli.terminal import progress_bar, tell
 from lfscp.dicom.part10.media import NotDicomError
 from lfscp.errors import OperationError
@@ -71,7 +71,8 @@ def import_files(settings: Settings, folder: Path) -> int:
         raise OptionError(f"{folder}: there is no such file or folder")
     files = list(files_to_import(folder))
     counts: Counter[str] = Counter()
-    with open_stopped(settings) as archive:
+    archive, _ = open_beside_or_stopped(settings)
+    with archive:
         warn_of_lost_index(archive)
         importer = _Importer(settings, archive)
         try:

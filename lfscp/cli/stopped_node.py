@@ -1,4 +1,4 @@
-"""Opens the archive of a node that does not run, for commands that need it whole."""
+"""Opens the archive for commands that need it whole: of a node that does not run, or beside it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,26 @@ def open_stopped(settings: Settings, *, objects_id: str = "") -> Archive:
         return open_archive(settings, objects_id=objects_id)
     except ArchiveInUseError as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
+
+
+def open_beside_or_stopped(settings: Settings) -> tuple[Archive, bool]:
+    """Open the archive of a node, as another process of it if it runs.
+
+    Returns:
+        The archive, and whether the node runs.
+    Raises:
+        CommandError: the node is just starting.
+        ArchiveError: the archive cannot be opened.
+    """
+    from lfscp.archive.data_folder import join_node
+    from lfscp.archive.errors import ArchiveInUseError
+    from lfscp.node.parts import open_archive
+
+    try:
+        joined = join_node(settings.data_dir)
+        return open_archive(settings, joined=joined), joined is not None
+    except ArchiveInUseError as error:
+        raise CommandError(f"{error.reason}; {error.hint}") from error
 
 
 def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:

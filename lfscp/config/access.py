@@ -154,13 +154,19 @@ class PeerSettings(Section):
         "https://pacs.example.org/dicom-web. Jobs search it, retrieve from it and send to it.",
     )
     user: Annotated[str, AfterValidator(check_user)] = setting(
-        "", "With url: the user of Basic authentication."
+        "",
+        "User that this node names to the peer: in its associations (user identity), with url by "
+        "Basic authentication.",
     )
     password: Secret = setting(
-        SecretStr(""), "With user: the password. Better in password_file, or in the environment."
+        SecretStr(""),
+        "With user: the passcode or password. Better in password_file, or in the environment. An "
+        "application entity may be content with a user alone.",
     )
     password_file: File = setting(
-        "", "With user: a file with the password in its first line. Read anew for each job."
+        "",
+        "With user: a file with the passcode or password in its first line. Read anew for each "
+        "association or job.",
     )
     token: Token = setting(
         SecretStr(""), "With url: a bearer token. Better in token_file, or in the environment."
@@ -214,7 +220,6 @@ class PeerSettings(Section):
             for name in _OF_APPLICATION_ENTITIES:
                 if name in self.model_fields_set:
                     raise ValueError(f"leave out {name}, since url is set")
-            _check_login(self)
         elif not (self.host and self.port):
             missing = "port" if self.host else "host"
             raise ValueError(f"set {missing}, or url for a DICOMweb server")
@@ -222,6 +227,7 @@ class PeerSettings(Section):
             for name in _OF_DICOMWEB:
                 if getattr(self, name):
                     raise ValueError(f"set url, since {name} is set")
+        _check_login(self)
         return self
 
 
@@ -233,17 +239,18 @@ _OF_APPLICATION_ENTITIES: Final[tuple[str, ...]] = (
     "addresses",
     "tls",
 )
-_OF_DICOMWEB: Final[tuple[str, ...]] = ("user", "password", "password_file", "token", "token_file")
+_OF_DICOMWEB: Final[tuple[str, ...]] = ("token", "token_file")
+_LOGIN: Final[tuple[str, ...]] = ("user", "password", "password_file", *_OF_DICOMWEB)
 
 
 def _check_login(peer: PeerSettings) -> None:
     """Refuse a login that is two, or half of one."""
-    given = [name for name in _OF_DICOMWEB if getattr(peer, name)]
+    given = [name for name in _LOGIN if getattr(peer, name)]
     secrets = [name for name in given if name != "user"]
     if len(secrets) > 1:
         raise ValueError(f"leave out {secrets[1]}, since {secrets[0]} is set")
     is_basic = bool(secrets) and secrets[0].startswith("password")
-    if peer.user and not is_basic:
+    if peer.is_dicomweb and peer.user and not is_basic:
         raise ValueError("set password or password_file, since user is set")
     if is_basic and not peer.user:
         raise ValueError(f"set user, since {secrets[0]} is set")

@@ -1,4 +1,4 @@
-"""Reads the password or token of a DICOMweb peer, which may be in a file of its own.
+"""Reads the password or token that a peer asks for, which may be in a file of its own.
 
 A file is read whenever it is needed, so that whatever renews a token may replace it.
 """
@@ -14,7 +14,7 @@ _MAX_BYTES: Final = 65_536
 
 
 def password_of(peer: PeerSettings) -> str:
-    """The password for Basic authentication; "" if there is none.
+    """The passcode of associations, or the password for Basic authentication; "" if there is none.
 
     Raises:
         OSError: its file cannot be read.

@@ -1,6 +1,7 @@
 """Reads and merges settings with their sources: defaults < file < environment < command line.
 
-The first wrong value is one line with its source, key, value and what was expected (`ConfigError`).
+Each wrong value is one line with its source, key, value and what was expected; all of them are said
+at once (`ConfigError`). What only follows from a wrong value is not said.
 An unknown name is an error too, so that no typing mistake goes unnoticed.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_origin
@@ -65,7 +66,19 @@ KeyPath = tuple[str, ...]  # e.g. ("server", "port") or ("peers", "DST", "host")
 
 
 class ConfigError(Exception):
-    """A wrong configuration; its text is one line for the administrator."""
+    """A wrong configuration.
+
+    Args:
+        complaints: one line for the administrator about each thing that is wrong; at least one.
+    """
+
+    def __init__(self, *complaints: str) -> None:
+        super().__init__(*complaints)
+        self.complaints = complaints
+
+    def __str__(self) -> str:
+        """All of them on one line."""
+        return "; ".join(self.complaints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +95,17 @@ class Resolved:
 
 @dataclass(slots=True)
 class _Layers:
-    """Values merged so far, later ones over earlier ones."""
+    """Values merged so far, later ones over earlier ones, and what could not be merged."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    left_out: list[KeyPath] = field(default_factory=list)
+
+    def refuse(self, path: KeyPath, complaint: str) -> None:
+        """Leave out a value, and note why."""
+        self.complaints.append(complaint)
+        self.left_out.append(path)
 
     def put(self, path: KeyPath, value: Any, origin: str) -> None:
         table = self.values
@@ -93,7 +113,8 @@ class _Layers:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 above = path[:depth]
-                raise ConfigError(complaint(self.origins[above], above, table, "a table"))
+                self.refuse(above, complaint(self.origins[above], above, table, "a table"))
+                return
         table[path[-1]] = value
         self.origins[path] = origin
 
@@ -114,7 +135,7 @@ def resolve_settings(
         flags: values given on the command line, by the setting's name ("server.port").
         peers: what --peer gave, "AET=HOST:PORT" each, or "NAME=URL" of a DICOMweb server.
     Raises:
-        ConfigError: one line that names source, key, value and expectation.
+        ConfigError: something is wrong; each line names source, key, value and expectation.
     """
     layers = _Layers()
     if environment.get("STATE_DIRECTORY"):
@@ -159,14 +180,22 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
     origin = f"environment {name}"
     rest = name.removeprefix(ENVIRONMENT_PREFIX)
     if rest == "PEERS":
-        table = _from_json(text, ("peers",), origin)
-        if not isinstance(table, dict):
+        try:
+            table = json.loads(text)
+        except ValueError:
+            table = None
+        if isinstance(table, dict):
+            _put_table(layers, ("peers",), table, origin)
+        else:
             expected = "a JSON object of peers by AE title"
-            raise ConfigError(complaint(origin, ("peers",), text, expected))
-        _put_table(layers, ("peers",), table, origin)
+            layers.refuse(("peers",), complaint(origin, ("peers",), text, expected))
         return
     if rest.lower() in LISTS:
-        layers.put((rest.lower(),), _from_json(text, (rest.lower(),), origin), origin)
+        key = rest.lower()
+        try:
+            layers.put((key,), json.loads(text), origin)
+        except ValueError:
+            layers.refuse((key,), complaint(origin, (key,), text, "a JSON array of objects"))
         return
     known = {each.name: each for each in leaves() if each.section not in LISTS}
     parts = rest.split("__")
@@ -179,7 +208,8 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
     if item is None:
         names = [each.variable for each in leaves() if each.section not in REPEATED]
         names += [ENVIRONMENT_PREFIX + name.upper() for name in LISTS]
-        raise ConfigError(f"{origin}: no setting has this name{_nearest(name, names)}")
+        layers.refuse(path, f"{origin}: no setting has this name{_nearest(name, names)}")
+        return
     _put_text(layers, item, path, text, origin)
 
 
@@ -199,7 +229,8 @@ def _put_peer(layers: _Layers, text: str) -> None:
         complete = False
     if not complete:
         expected = "expected AET=HOST:PORT, for example PACS=10.0.0.5:104, or NAME=URL"
-        raise ConfigError(f"{origin} {text!r}: {expected}")
+        layers.refuse(("peers", title), f"{origin} {text!r}: {expected}")
+        return
     layers.put(("peers", title, "host"), host, origin)
     layers.put(("peers", title, "port"), number, origin)
 
@@ -209,7 +240,10 @@ def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str
     value: Any = text
     expected = ""
     if get_origin(item.annotation) is tuple:
-        value = _from_json(text, path, origin)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            expected = 'JSON, for example ["one", "two"]'
     elif item.annotation is bool:
         value = text.lower() in _TRUE
         expected = "" if text.lower() in _TRUE | _FALSE else "true or false"
@@ -219,26 +253,35 @@ def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str
         except ValueError:
             expected = "a whole number" if item.annotation is int else "a number"
     if expected:
-        raise ConfigError(complaint(origin, path, text, expected))
-    layers.put(path, value, origin)
-
-
-def _from_json(text: str, path: KeyPath, origin: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        expected = 'JSON, for example ["one", "two"]'
-        raise ConfigError(complaint(origin, path, text, expected)) from error
+        layers.refuse(path, complaint(origin, path, text, expected))
+    else:
+        layers.put(path, value, origin)
 
 
 def _validate(layers: _Layers) -> Settings:
+    """The settings of all values.
+
+    Raises:
+        ConfigError: of what is wrong, or could not be merged.
+    """
+    complaints = layers.complaints
     try:
-        return Settings.model_validate(layers.values)
+        settings = Settings.model_validate(layers.values)
     except ValidationError as error:
-        problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        # An unknown name comes first: it is often why something else is missing.
+        found = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        complaints = [*complaints, *_complaints_about(found, layers)]
+    if complaints:
+        raise ConfigError(*dict.fromkeys(complaints))
+    return settings
+
+
+def _complaints_about(problems: Iterable[ErrorDetails], layers: _Layers) -> Iterator[str]:
+    for problem in problems:
         # "[key]" ends the location when a dictionary's key, here an AE title, is wrong.
         path = tuple(str(part) for part in problem["loc"] if part != "[key]")
-        raise ConfigError(_explain(problem, path, _guilty(layers, path))) from error
+        if not any(each[: len(path)] == path for each in layers.left_out):
+            yield _explain(problem, path, _guilty(layers, path))
 
 
 def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:

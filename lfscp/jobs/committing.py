@@ -22,6 +22,7 @@ from lfscp.archive.workflow.commitment.requests import (
 )
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import MAX_DELAY_S, InvalidRequestError, Job, State
+from lfscp.jobs.peers.asking import with_user
 from lfscp.observe.logging import get_logger
 from lfscp.scu.commit import Question, ask, portions
 from lfscp.scu.peer import Peer
@@ -44,6 +45,7 @@ class Committing:
             raise InvalidRequestError("parameters.commit", f"{job.peer} has no storage commitment")
         self._job = job
         self._peer = job.peer
+        self._settings = settings
         self._control = control
         self._requests = CommitmentRequests(archive.index)
         self._wait_s = settings.commitment.wait_hours * _HOUR_S
@@ -121,7 +123,7 @@ class Committing:
             )
 
         ask(
-            self._peer,
+            with_user(self._peer, self._settings),
             question,
             keep=keep,
             is_enough=lambda: self._requests.is_reported(question.transaction_uid),

@@ -110,9 +110,11 @@ def secure_context(settings: Settings) -> SSLContext | None:
 def warn_of_plain_secrets(settings: Settings) -> None:
     """Say which peers get a password or token over a connection without TLS."""
     for title, peer in settings.peers.items():
-        has_login = peer.user or peer.token or peer.token_file
-        if has_login and not is_safe_url(peer.url):
-            hint = "use https"
+        has_passcode = bool(peer.password.get_secret_value() or peer.password_file)
+        has_login = has_passcode or bool(peer.token.get_secret_value() or peer.token_file)
+        is_safe = is_safe_url(peer.url) if peer.is_dicomweb else peer.tls
+        if has_login and not is_safe:
+            hint = "use https" if peer.is_dicomweb else "set tls = true"
             LOG.warning("a login crosses the network in plain text", peer=title, hint=hint)
 
 

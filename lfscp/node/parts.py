@@ -160,13 +160,18 @@ def announce_end(settings: Settings) -> None:
 
 
 def open_archive(
-    settings: Settings, taken: Taken | None = None, *, objects_id: str = ""
+    settings: Settings,
+    taken: Taken | None = None,
+    *,
+    objects_id: str = "",
+    joined: int | None = None,
 ) -> Archive:
     """Open the archive that `settings` name; what is converted from it has its budgets then.
 
     Args:
         taken: of the node that this one follows on; the archive has its lock.
         objects_id: as `Archive.open` takes it.
+        joined: what `data_folder.join_node` gave, to work beside the node that runs.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUseError when another process has it open.
         ConfigError: a coercion cannot be.
@@ -191,7 +196,7 @@ def open_archive(
         duplicates=settings.duplicates,
         digest=None if settings.objects.digest == "none" else settings.objects.digest,
         reserve_mb=settings.storage.reserve_mb,
-        lock=taken.lock if taken is not None else None,
+        lock=taken.lock if taken is not None else joined,
         bucket=_bucket(settings.objects),
         cache_mb=settings.objects.cache_mb,
         objects_id=objects_id,

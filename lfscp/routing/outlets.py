@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.jobs.peers.asking import with_login
+from lfscp.jobs.peers.asking import with_login, with_user
 from lfscp.jobs.peers.described import configured_peer
 from lfscp.routing.routes import Route
 from lfscp.scu.connection import Flag
@@ -65,7 +65,7 @@ def open_outlet(
         return KeptConnection(with_login(peer, settings), cancel=cancel, locate=locate)
     priority = route.settings.priority
     return KeptAssociation(
-        peer,
+        with_user(peer, settings),
         cancel=cancel,
         priority=_HIGH if priority > 0 else _LOW if priority < 0 else _MEDIUM,
         may_decode=settings.retrieve.decode_when_needed,

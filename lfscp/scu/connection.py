@@ -17,6 +17,7 @@ from lfscp.upperlayer.connection.limits import ReceiveLimits
 from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.requestor import associate
 
+_USER_NOT_VERIFIED: Final = (2, 1)  # source and reason that most servers give (PS3.7 D.3.3.7)
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
 _LOOK_EVERY_S: Final = 0.25  # whether somebody wants to stop
 _MIN_BYTES_PER_S: Final = 100  # of a message that lasts longer than the DIMSE timeout
@@ -122,6 +123,8 @@ def _open(
             network_timeout_s=peer.dimse_timeout_s,
             connection_timeout_s=peer.connect_timeout_s,
             ext_neg=ext_neg,
+            user=peer.user,
+            passcode=peer.password,
             evt_handlers=evt_handlers,
             while_waiting=while_waiting,
             look_every_s=_LOOK_EVERY_S,
@@ -141,6 +144,9 @@ def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerErr
         reason, passing = "rejected the association", False
         if answer is not None and answer.result in (1, 2):
             reason += f": {answer.reason_str} ({answer.result_str})"
+            if (answer.result_source, answer.diagnostic) == _USER_NOT_VERIFIED:
+                wrong = "are user and passcode right" if peer.user else "does it ask for a user"
+                reason += f"; {wrong}?"
             passing = answer.result == _TRANSIENT
         return PeerError(PeerErrorKind.REJECTED, peer, reason, passing=passing)
     reason = attempt.end_reason or ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lfscp.ae_title import validate_ae_title
@@ -21,6 +21,8 @@ class Peer:
     Args:
         ae_title: the AE title we call.
         calling_ae_title: ours.
+        user: named to the peer with each association (PS3.7 section D.3.3.7); "" names nobody.
+        password: of this user, as passcode; "" if the peer asks for none.
         tls: whether to connect with TLS; its certificate is verified unless `tls_verify` is False,
             and must name the host unless `tls_check_host` is False.
         tls_ca_file: certificates to trust, PEM; None is the system's.
@@ -36,6 +38,8 @@ class Peer:
     host: str
     port: int
     calling_ae_title: str = "LFSCP"
+    user: str = ""
+    password: str = field(default="", repr=False)
     tls: bool = False
     tls_ca_file: str | None = None
     tls_certificate_file: str | None = None
@@ -52,6 +56,10 @@ class Peer:
                 object.__setattr__(self, name, validate_ae_title(getattr(self, name)))
             except ValueError as error:
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected {error}") from None
+        if not (isinstance(self.user, str) and isinstance(self.password, str)):
+            raise ValueError("user and password: expected texts")  # noqa: TRY004 - as the others
+        if self.password and not self.user:
+            raise ValueError("user: expected a name, since there is a password")
         if not isinstance(self.host, str) or not self.host.strip():
             raise ValueError(f"host {self.host!r}: expected a name or an address")
         object.__setattr__(self, "host", self.host.strip().removeprefix("[").removesuffix("]"))
@@ -62,14 +70,19 @@ class Peer:
             if not isinstance(seconds, int | float) or not 0 < seconds <= 86400:
                 raise ValueError(f"{name} {seconds!r}: expected seconds, more than 0")
 
+    @property
+    def is_readable_on_the_way(self) -> bool:
+        """Whether anybody between here and the peer can read the passcode."""
+        return bool(self.password) and not self.tls
+
     def __str__(self) -> str:
-        """The peer as on the command line."""
+        """The peer as on the command line, without the user."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.ae_title}@{host}:{self.port}"
 
     @classmethod
     def configured(cls, ae_title: str, peer: ConfiguredPeer, server: ServerSection) -> Peer:
-        """A peer of the configuration, called by this node."""
+        """A peer of the configuration, called by this node; without the user."""
         return cls(
             ae_title,
             peer.host,

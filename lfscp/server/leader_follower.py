@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pynetdicom import evt
 from pynetdicom.association import Association
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+_DRAIN_S: Final = 30.0  # what `close` gives associations to finish
+_ABORT_S: Final = 5.0  # and then those that it aborts
 _WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
 
 
@@ -69,6 +72,11 @@ def _is_over() -> bool:
 
 class LeaderFollowerServer:
     """A drop-in for what `AE.start_server(block=False)` returns, served by a pool.
+
+    `with` starts the server, and closes it at the end:
+
+        with LeaderFollowerServer(ae, ("", 11112), evt_handlers=handlers) as server:
+            server.serve_forever()
 
     Args:
         ae: the pynetdicom AE to serve; its timeouts, PDU size and limits hold.
@@ -150,8 +158,54 @@ class LeaderFollowerServer:
         # In the order of their beginning, as pynetdicom's server lists them.
         self._associations: dict[AcceptorAssociation, None] = {}
         self._lock = threading.Lock()
+        self._is_shut_down = threading.Event()
 
     # --- life ---
+
+    def __enter__(self) -> Self:
+        """Start, unless it was started.
+
+        Raises:
+            OSError, RuntimeError: as for `start`.
+        """
+        if self._listener is None:
+            self.start()
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def serve_forever(self) -> None:
+        """Start, unless it was started, and wait until `shutdown`.
+
+        Ctrl-C in the main thread shuts the server down as well, as it does in
+        `AE.start_server(block=True)`. Associations that run go on; see `close`.
+
+        Raises:
+            OSError, RuntimeError: as for `start`.
+        """
+        if self._listener is None:
+            self.start()
+        try:
+            self._is_shut_down.wait()
+        except KeyboardInterrupt:
+            self.shutdown()
+
+    def close(self, timeout_s: float | None = _DRAIN_S) -> None:
+        """Shut down, let associations finish, and abort those that last longer.
+
+        Args:
+            timeout_s: longest wait in seconds before they are aborted; None waits for ever.
+        """
+        self.shutdown()
+        if not self.drain(timeout_s):
+            self.abort_all()
+            self.drain(_ABORT_S)
 
     def start(self) -> None:
         """Listen, and start the pool; returns once connections are accepted.
@@ -231,6 +285,7 @@ class LeaderFollowerServer:
         if self._listener is not None and self.pool.running == 0:
             self._arrivals.close()
         unregister_server(self.ae, self)
+        self._is_shut_down.set()
 
     def server_close(self) -> None:
         """Close the listening sockets."""
@@ -306,6 +361,7 @@ class LeaderFollowerServer:
             )
         except ListenerClosedError:
             pool.shutdown()  # also after `server_close` alone: there is nothing left to lead for
+            self._is_shut_down.set()
             self._serve_the_last()
             return
         if arrival is None:

@@ -9,7 +9,11 @@ from copy import copy
 from pynetdicom import evt
 from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.pdu_primitives import _UI, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import (
+    _UI,
+    SCP_SCU_RoleSelectionNegotiation,
+    UserIdentityNegotiation,
+)
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
@@ -19,6 +23,7 @@ from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.engine.bindings import Bindings
 from lfscp.upperlayer.scp.dispatch import Dispatcher
 
+_USER, _USER_AND_PASSCODE = 1, 2  # types of user identity (PS3.7 table D.3-14)
 MAX_CONTEXTS = 128  # context IDs are odd and at most 255 (PS3.8 section 9.3.2.2)
 
 
@@ -35,6 +40,8 @@ def associate(
     connection_timeout_s: float | None = 10,
     max_pdu_bytes: int = 131072,
     ext_neg: Sequence[_UI] = (),
+    user: str = "",
+    passcode: str = "",
     evt_handlers: Sequence[evt.EventHandlerType] = (),
     while_waiting: Callable[[], None] | None = None,
     look_every_s: float = 1.0,
@@ -46,6 +53,9 @@ def associate(
         address: host and port of the peer.
         contexts: 1 to 128 proposed contexts; their IDs are given here.
         ssl_context: for TLS, verified against the host.
+        ext_neg: further negotiation items.
+        user: to name to the peer (PS3.7 section D.3.3.7); "" names nobody.
+        passcode: of this user; "" if none is asked for.
         while_waiting: called about every `look_every_s` while the peer is waited for, and while it
             sends or takes what is long; when it raises `CalledOffError` the association is aborted.
         limits: of what the peer sends.
@@ -83,6 +93,8 @@ def associate(
     association.requestor.implementation_version_name = ae.implementation_version_name
     for item in ext_neg:
         association.requestor.add_negotiation_item(item)
+    if user:
+        association.requestor.add_negotiation_item(_user_identity(user, passcode))
     # Whoever proposes to be the SCP of a SOP class, beside a C-GET, takes its objects for storage.
     storage_classes = frozenset(
         str(item.sop_class_uid)
@@ -107,3 +119,14 @@ def _numbered(contexts: Sequence[PresentationContext]) -> list[PresentationConte
         context.context_id = 2 * number + 1
         numbered.append(context)
     return numbered
+
+
+def _user_identity(user: str, passcode: str) -> UserIdentityNegotiation:
+    """The user and passcode in UTF-8. No answer is asked for: a wrong user is rejected."""
+    item = UserIdentityNegotiation()
+    item.user_identity_type = _USER_AND_PASSCODE if passcode else _USER
+    item.primary_field = user.encode()
+    if passcode:
+        item.secondary_field = passcode.encode()
+    item.positive_response_requested = False
+    return item

@@ -207,7 +207,7 @@ def test_what_dcmtk_compresses_without_loss_comes_back(
     options: tuple[str, ...],
     layout: tuple[int, int, bool, int, int],
 ) -> None:
-    pytest.importorskip("libjpeg", reason="extra codecs is not installed")
+    pytest.importorskip("imagecodecs", reason="extra codecs is not installed")
     path, cells = uncompressed(tmp_path, layout)
     packed = tmp_path / "packed.dcm"
     dcmtk.done(dcmtk.run(tool, *options, path, packed))
@@ -231,7 +231,7 @@ def test_what_dcmtk_compresses_without_loss_comes_back(
 def test_lossy_jpeg_is_decoded_as_dcmdjpeg_does(
     tmp_path: Path, dcmtk: Any, options: tuple[str, ...], samples: int
 ) -> None:
-    pytest.importorskip("libjpeg", reason="extra codecs is not installed")
+    pytest.importorskip("imagecodecs", reason="extra codecs is not installed")
     slope = np.indices((32, 48)).sum(axis=0) * 3
     values = slope if samples == 1 else np.stack([slope, 255 - slope, slope // 2], axis=-1)
     photometric = "RGB" if samples == 3 else "MONOCHROME2"
@@ -250,3 +250,21 @@ def test_lossy_jpeg_is_decoded_as_dcmdjpeg_does(
     assert mine.PhotometricInterpretation == theirs.PhotometricInterpretation == photometric
     difference = np.abs(mine.pixel_array.astype(int) - theirs.pixel_array.astype(int))
     assert difference.max() <= 3  # of rounding; chrominance is spread by interpolation or not
+
+
+def test_lossy_jpeg_of_12_bits_is_decoded_as_dcmdjpeg_does(tmp_path: Path, dcmtk: Any) -> None:
+    pytest.importorskip("imagecodecs", reason="extra codecs is not installed")
+    path, _ = uncompressed(tmp_path, (16, 12, False, 1, 0))
+    packed, by_dcmtk = tmp_path / "packed.dcm", tmp_path / "dcmtk.dcm"
+    dcmtk.done(dcmtk.run("dcmcjpeg", "+ee", "+q", "95", path, packed))
+    dcmtk.done(dcmtk.run("dcmdjpeg", packed, by_dcmtk))
+    meta = dcmread(packed, stop_before_pixels=True).file_meta
+    assert str(meta.TransferSyntaxUID).endswith("4.51")
+
+    encoded = decode(packed, str(meta.TransferSyntaxUID), SYNTAXES[EXPLICIT])
+
+    whole = tmp_path / "whole.dcm"
+    whole.write_bytes(part10_header(SECONDARY_CAPTURE, "1.2.3.4", SYNTAXES[EXPLICIT]) + encoded)
+    mine, theirs = dcmread(whole).pixel_array, dcmread(by_dcmtk).pixel_array
+    assert theirs.max() > 255
+    assert np.abs(mine.astype(int) - theirs.astype(int)).max() <= 1

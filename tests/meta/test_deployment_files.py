@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,32 @@ def test_the_balancer_knows_the_nodes_of_compose(compose):
     assert set(spare) == NODES
     assert set(compose["services"]["balancer"]["depends_on"]) >= NODES
     assert "send-proxy-v2" in HAPROXY
+
+
+def test_the_image_is_made_of_what_is_there():
+    image = (CONFIG / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", image, re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (CONFIG.parent / name).exists(), name
+    project = tomllib.loads((CONFIG.parent / "pyproject.toml").read_text())["project"]
+    (extras,) = re.findall(r"/src\[([a-z0-9,-]+)\]", image)
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    assert "gpl" not in extras
+    (python,) = set(re.findall(r"^FROM python:(\S+)-slim", image, re.MULTILINE))
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+
+
+def test_the_image_starts_a_node_with_settings_that_the_program_takes():
+    image = (CONFIG / "Dockerfile").read_text()
+    variables = dict(re.findall(r"(LFSCP_\w+)=(\S+)", image))
+    settings = resolve_settings(environment=variables).settings
+    assert str(settings.data_dir) == "/var/lib/lfscp"
+    assert settings.logging.format == "json"
+    (exposed,) = re.findall(r"^EXPOSE (.*)$", image, re.MULTILINE)
+    assert exposed.split() == [str(settings.server.port), str(settings.web.port)]
+    assert 'ENTRYPOINT ["lfscp"]\nCMD ["serve"]\n' in image
+
+
+def test_the_nodes_of_compose_are_made_of_the_same_image(compose):
+    build = compose["services"]["node1"]["build"]
+    assert (CONFIG / build["context"] / build["dockerfile"]).samefile(CONFIG / "Dockerfile")

@@ -57,7 +57,7 @@ def test_continuous_integration_has_each() -> None:
 
 
 def test_the_image_of_the_nodes_has_one_of_them() -> None:
-    found = re.findall(r"FROM python:([\d.]+)", (ROOT / "config/compose.yaml").read_text())
+    found = re.findall(r"FROM python:([\d.]+)", (ROOT / "config/Dockerfile").read_text())
     assert found
     assert set(found) <= set(SUPPORTED)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from lfscp.config.sources import SYSTEM_FILE, resolve_settings
+from lfscp.systemd.installing import configuration
 
-CONFIG = Path(__file__).parents[2] / "config"
+UNITS = Path(__file__).parents[2] / "lfscp/systemd"
 MAX_EXPOSURE = 3.0
 
 needs_systemd = pytest.mark.skipif(
@@ -24,7 +25,7 @@ needs_systemd = pytest.mark.skipif(
 @needs_systemd
 def test_the_unit_s_exposure_is_below_the_promised_level():
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "lfscp.service"]
-    done = subprocess.run(command, cwd=CONFIG, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=UNITS, capture_output=True, text=True)
     level = re.search(r"Overall exposure level for lfscp.service: ([0-9.]+)", done.stdout)
     assert level, done.stdout + done.stderr
     assert float(level[1]) < MAX_EXPOSURE
@@ -33,13 +34,13 @@ def test_the_unit_s_exposure_is_below_the_promised_level():
 @needs_systemd
 def test_systemd_understands_unit_and_socket():
     command = ["systemd-analyze", "verify", "--man=no", "./lfscp.service", "./lfscp.socket"]
-    done = subprocess.run(command, cwd=CONFIG, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=UNITS, capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if "is not executable" not in line]
     assert complaints == []  # except that lfscp is not installed where the unit expects it
 
 
 def test_the_unit_promises_what_the_node_keeps():
-    unit = (CONFIG / "lfscp.service").read_text(encoding="utf-8")
+    unit = (UNITS / "lfscp.service").read_text(encoding="utf-8")
     for line in (
         "Type=notify",
         "User=lfscp",
@@ -51,7 +52,7 @@ def test_the_unit_promises_what_the_node_keeps():
 
 
 def test_the_unit_lets_the_node_bind_its_threads():
-    lines = (CONFIG / "lfscp.service").read_text(encoding="utf-8").splitlines()
+    lines = (UNITS / "lfscp.service").read_text(encoding="utf-8").splitlines()
     filters = [line for line in lines if line.startswith("SystemCallFilter=")]
     # In this order: what a line takes away, a later one gives back.
     assert filters[-2:] == [
@@ -114,7 +115,7 @@ print("decoded")
 
 def _allowed():
     """The system calls that the unit leaves, by systemd's own sets."""
-    lines = (CONFIG / "lfscp.service").read_text(encoding="utf-8").splitlines()
+    lines = (UNITS / "lfscp.service").read_text(encoding="utf-8").splitlines()
     allowed = set()
     for line in lines:
         name, _, value = line.partition("=")
@@ -139,16 +140,15 @@ def _calls(name):
 
 
 def test_the_unit_and_the_commands_beside_it_use_one_data_folder(tmp_path):
-    unit = (CONFIG / "lfscp.service").read_text(encoding="utf-8")
-    (edit,) = re.findall(r"^#   sed -i '(.*)' /etc/lfscp/lfscp.toml$", unit, re.MULTILINE)
+    unit = (UNITS / "lfscp.service").read_text(encoding="utf-8")
     installed = tmp_path / "lfscp.toml"
-    shutil.copy(CONFIG / "lfscp.toml", installed)
-    subprocess.run(["sed", "-i", edit, installed], check=True)
+    installed.write_text(configuration(), encoding="utf-8")
 
     by_the_command = resolve_settings(installed, environment={}).settings
     by_the_unit = resolve_settings(
         installed, environment={"STATE_DIRECTORY": "/elsewhere"}
     ).settings
     assert str(by_the_command.data_dir) == str(by_the_unit.data_dir) == "/var/lib/lfscp"
+    assert by_the_unit.logging.format == "json"
     (started,) = re.findall(r"^ExecStart=\S+ serve --config (\S+)$", unit, re.MULTILINE)
     assert Path(started) == SYSTEM_FILE  # which the commands read when they are told nothing

@@ -134,7 +134,7 @@ def test_the_unit_tests_need_less(programs: Path, source: Path, part: str) -> No
 def test_help_is_given_whatever_is_missing(programs: Path, source: Path, option: str) -> None:
     done = run(programs, source, option)
     assert done.returncode == 0
-    assert done.stdout.startswith("Usage: scripts/test [unit | pythons]")
+    assert done.stdout.startswith("Usage: scripts/test [unit | pythons | systemd]")
     assert done.stderr == ""
 
 

@@ -193,6 +193,36 @@ def test_a_wrong_flag_is_named(tmp_path):
     assert text.startswith("flag --port: server.port = -1: expected")
 
 
+def test_everything_that_is_wrong_is_said_at_once_one_line_each(tmp_path):
+    toml = '[server]\nport = 0.5\nhots = "h"\n[peers.ONE]\nhost = "h"\nport = "x"\n[log]\n'
+    environment = {
+        "LFSCP_SERVER__BACKLOG": "many",
+        "LFSCP_SERVR__PORT": "1",
+        "LFSCP_PEERS__TWO__PORT": "port",
+        "LFSCP_PEERS__TWO__HOST": "h",
+        "LFSCP_WEB__ROOTS": "/srv",
+    }
+    with pytest.raises(ConfigError) as caught:
+        resolve(tmp_path, toml, environment, {"pool.max_running": "all"}, peers=["no"])
+    file = f"{tmp_path / 'lfscp.toml'}: "
+    beginnings = [
+        'environment LFSCP_PEERS__TWO__PORT: peers.TWO.port = "port": expected a whole number',
+        'environment LFSCP_SERVER__BACKLOG: server.backlog = "many": expected a whole number',
+        "environment LFSCP_SERVR__PORT: no setting has this name; did you mean LFSCP_SERVER__",
+        'environment LFSCP_WEB__ROOTS: web.roots = "/srv": expected JSON',
+        'flag --max-running: pool.max_running = "all": expected a whole number',
+        "flag --peer 'no': expected AET=HOST:PORT",
+        f"{file}log: unknown key",
+        f'{file}peers.ONE.port = "x": expected a whole number',
+        f"{file}server.hots: unknown key; did you mean host?",
+        f"{file}server.port = 0.5: expected a whole number",
+    ]
+    said = sorted(caught.value.complaints)
+    assert len(said) == len(beginnings), said  # not that TWO has no port, as this was said
+    for line, beginning in zip(said, sorted(beginnings), strict=True):
+        assert line.startswith(beginning)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"missing.toml: cannot be read: No such file"):
         resolve_settings(tmp_path / "missing.toml", environment={})

@@ -8,15 +8,19 @@ is reported as it is met, with its repair.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import select
+
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.kept_objects import kept_among
 from lfscp.archive.index.rows import Existing
+from lfscp.archive.index.tables.maintenance_tables import removal
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.store.object_store import Placement, StoredFile
@@ -27,6 +31,7 @@ from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10.file_head import Expected
 from lfscp.dicom.reading.header import Header
 
+YOUNG_S: Final = 600.0  # a store ends long before, with its row
 _ROWS: Final = 1000  # at a time
 
 
@@ -64,16 +69,18 @@ class Finding:
         return f"{self.problem.value}: {self.path}{detail}{action}"
 
 
-def check(archive: Archive, *, repair: bool = False) -> Iterator[Finding]:
-    """Compare the index with the objects on disk; nothing may be stored meanwhile.
+def check(archive: Archive, *, repair: bool = False, young_s: float = 0.0) -> Iterator[Finding]:
+    """Compare the index with the objects on disk.
 
     Args:
+        young_s: files without a row that are younger, in seconds, are left alone, as their rows
+            may be on their way; 0 if nothing is stored or deleted meanwhile.
         repair: remove rows whose file is missing; index left-over files again when they are
             readable and their instance is in no other file, otherwise move them to quarantine;
             move damaged files there and remove their rows, so that they can be sent again.
     """
     yield from _check_rows(archive, repair=repair)
-    yield from _check_files(archive, repair=repair)
+    yield from _check_files(archive, repair=repair, young_s=young_s)
 
 
 def has_lost_index(archive: Archive) -> bool:
@@ -96,6 +103,8 @@ def _check_rows(archive: Archive, *, repair: bool) -> Iterator[Finding]:
             found = compare(archive.files.path(row.path), row)
             if found is None:
                 continue
+            if not _is_row_still(archive, row):
+                continue  # deleted or replaced since it was read
             problem, detail = found
             if problem is Difference.MISSING and is_aside(archive, row.path):
                 detail = "it is damaged and in quarantine"
@@ -105,6 +114,11 @@ def _check_rows(archive: Archive, *, repair: bool) -> Iterator[Finding]:
         last = rows[-1].id
     if repair:
         archive.index.prune()
+
+
+def _is_row_still(archive: Archive, row: Any) -> bool:
+    now = archive.index.find(row.sop_instance_uid)
+    return now is not None and now.path == row.path
 
 
 def compare(
@@ -144,10 +158,11 @@ def _mend_row(archive: Archive, row: Any, problem: Difference) -> str:
     return f"row removed, moved to {put_aside(archive, row.path)}"
 
 
-def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
+def _check_files(archive: Archive, *, repair: bool, young_s: float) -> Iterator[Finding]:
     for path in archive.files.walk():
-        row = archive.index.find(instance_of(path))
-        if (row is not None and row.path == path) or _is_kept(archive, path):
+        if _has_row(archive, path) or _is_kept(archive, path):
+            continue
+        if young_s and _may_be_on_its_way(archive, path, young_s):
             continue
         action = index_again(archive, path) if repair else ""
         yield Finding(Difference.LEFT_OVER, path, "", action, repair)
@@ -157,6 +172,23 @@ def _is_kept(archive: Archive, path: str) -> bool:
     """Whether a file holds an object as it was before it changed."""
     with archive.index.doing("read the index"), archive.index.engine.connect() as connection:
         return bool(kept_among(connection, [path]))
+
+
+def _has_row(archive: Archive, path: str) -> bool:
+    row = archive.index.find(instance_of(path))
+    return row is not None and row.path == path
+
+
+def _may_be_on_its_way(archive: Archive, path: str, young_s: float) -> bool:
+    """Whether a file without a row is being stored, or removed, by somebody else."""
+    try:
+        age_s = time.time() - archive.files.path(path).stat().st_mtime
+    except OSError:
+        return True  # it is gone
+    leaving = select(removal.c.path).where(removal.c.path == path)
+    with archive.index.engine.connect() as connection:
+        is_leaving = connection.execute(leaving).first() is not None
+    return age_s < young_s or is_leaving or _has_row(archive, path)  # it may have got one since
 
 
 def index_again(archive: Archive, path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 _DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The options of a login: --user, --password-file, --token-file."""
+
+    user: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+
+
 def peer_of(
     target: str,
     aet: str,
@@ -28,6 +38,7 @@ def peer_of(
     cert: Path | None,
     key: Path | None,
     insecure: bool,
+    login: Login,
 ) -> Peer:
     """The node that the options name. Files for TLS mean TLS, also without --tls.
 
@@ -41,12 +52,16 @@ def peer_of(
         reason = "a DICOMweb server cannot do this; expected AET@HOST:PORT"
         raise OptionError(f"{target}: {reason}")
     title, host, port = _parts_of(target)
+    if login.token_file is not None:
+        raise OptionError("flag --token-file: expected the URL of a DICOMweb server with it")
     try:
-        return Peer(
+        peer = Peer(
             title,
             host,
             port,
             calling_ae_title=aet,
+            user=login.user or "",
+            password=_password(login),
             tls=tls or insecure or bool(ca or cert or key),
             **_tls_fields(ca, cert, key, insecure),
             connect_timeout_s=min(10.0, timeout_s),
@@ -55,6 +70,9 @@ def peer_of(
         )
     except ValueError as error:
         raise OptionError(f"{target}: {error}") from None
+    if peer.is_readable_on_the_way:
+        warn(f"lfscp: {peer}: anybody on the way can read the passcode; --tls hides it")
+    return peer
 
 
 def _parts_of(target: str) -> tuple[str, str, int]:
@@ -80,8 +98,7 @@ def target_of(
     cert: Path | None,
     key: Path | None,
     insecure: bool,
-    user: str | None,
-    token_file: Path | None,
+    login: Login,
 ) -> Peer | DICOMwebPeer:
     """The node that the options name: an application entity, or a DICOMweb server.
 
@@ -93,21 +110,19 @@ def target_of(
     if not is_url(target):
         if "://" in target:
             raise OptionError(f"{target}: expected http:// or https:// of a DICOMweb server")
-        for name, value in (("--user", user), ("--token-file", token_file)):
-            if value is not None:
-                raise OptionError(f"flag {name}: expected the URL of a DICOMweb server with it")
-        return peer_of(target, aet, timeout_s, tls, ca, cert, key, insecure)
+        return peer_of(target, aet, timeout_s, tls, ca, cert, key, insecure, login)
     if (tls or insecure or ca or cert or key) and not target.lower().startswith("https:"):
         raise OptionError(f"{target}: expected an https URL with options for TLS")
     tls_fields = _tls_fields(ca, cert, key, insecure)
+    user, token_file = login.user, login.token_file
     if user and token_file:
         raise OptionError("flags --user, --token-file: expected one of them")
     try:
         peer = DICOMwebPeer(
             target,
             user=user or "",
-            password=_password() if user else "",
-            token=_token(token_file) if token_file else "",
+            password=_password(login),
+            token=_secret(token_file, "a token") if token_file else "",
             **tls_fields,
             connect_timeout_s=min(10.0, timeout_s),
             timeout_s=timeout_s,
@@ -131,19 +146,27 @@ def _tls_fields(
     return {**named, "tls_verify": not insecure}
 
 
-def _password() -> str:
-    """The password from the environment, or of the person at the terminal."""
+def _password(login: Login) -> str:
+    """The password from a file, the environment, or the person at the terminal; "" for none."""
+    if not login.user:
+        if login.password_file is not None:
+            raise OptionError("flag --password-file: expected --user with it")
+        return ""
+    if login.password_file is not None:
+        return _secret(login.password_file, "a password")
     from lfscp.config.describe import PEER_PASSWORD_VARIABLE
 
     given = os.environ.get(PEER_PASSWORD_VARIABLE)
     if given is not None:
         return given
     if not sys.stdin.isatty():
-        raise OptionError(f"flag --user: expected a password in {PEER_PASSWORD_VARIABLE}")
+        raise OptionError(
+            f"flag --user: expected a password in {PEER_PASSWORD_VARIABLE} or --password-file"
+        )
     return getpass("Password: ")
 
 
-def _token(file: Path) -> str:
+def _secret(file: Path, what: str) -> str:
     from lfscp.config.peer_secrets import read_secret
 
     try:
@@ -151,4 +174,4 @@ def _token(file: Path) -> str:
     except OSError as error:
         raise OptionError(f"{file}: {error.strerror}") from None
     except ValueError as error:
-        raise OptionError(f"{file}: expected a token; {error}") from None
+        raise OptionError(f"{file}: expected {what}; {error}") from None

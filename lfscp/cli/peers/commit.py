@@ -19,7 +19,7 @@ import typer
 from lfscp.cli.errors import CommandError, OptionError
 from lfscp.cli.index_beside_node import open_index
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
-from lfscp.cli.peers.addressed import peer_of
+from lfscp.cli.peers.addressed import Login, peer_of
 from lfscp.cli.peers.files import find_objects
 from lfscp.cli.peers.options import (
     ApplicationEntity,
@@ -28,8 +28,10 @@ from lfscp.cli.peers.options import (
     Insecure,
     Json,
     KeyFile,
+    PasswordFile,
     Timeout,
     Tls,
+    User,
 )
 from lfscp.cli.terminal import (
     Interrupt,
@@ -93,6 +95,8 @@ def commit(
     cert: CertificateFile = None,
     key_file: KeyFile = None,
     insecure: Insecure = False,
+    user: User = None,
+    password_file: PasswordFile = None,
     as_json: Json = False,
 ) -> None:
     """Ask another node whether it keeps objects (N-ACTION).
@@ -103,7 +107,9 @@ def commit(
     """
     settings = settings_of(config, data_dir) if study or config or data_dir else None
     title = aet or (settings.server.ae_title if settings else _OUR_TITLE)
-    asked = peer_of(peer, title, timeout, tls, ca, cert, key_file, insecure)
+    asked = peer_of(
+        peer, title, timeout, tls, ca, cert, key_file, insecure, Login(user, password_file)
+    )
     if not paths and not study:
         raise OptionError("nothing to ask for: expected files, folders or --study UID")
     if "@" not in peer and (listen or settings):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lfscp.cli.peers import services
-from lfscp.cli.peers.addressed import target_of
+from lfscp.cli.peers.addressed import Login, target_of
 from lfscp.cli.peers.options import (
     CaFile,
     CertificateFile,
@@ -18,6 +18,7 @@ from lfscp.cli.peers.options import (
     KeyFile,
     Keys,
     OurTitle,
+    PasswordFile,
     PatientRoot,
     PatientStudy,
     QueryLevel,
@@ -42,6 +43,7 @@ def echo(
     key_file: KeyFile = None,
     insecure: Insecure = False,
     user: User = None,
+    password_file: PasswordFile = None,
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +51,17 @@ def echo(
 
     A DICOMweb server is asked for a study.
     """
-    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
+    asked = target_of(
+        peer,
+        aet,
+        timeout,
+        tls,
+        ca,
+        cert,
+        key_file,
+        insecure,
+        Login(user, password_file, token_file),
+    )
     with interruptible() as cancel:
         answer = services.echo(asked, cancel)
     if as_json:
@@ -77,15 +89,27 @@ def find(
     key_file: KeyFile = None,
     insecure: Insecure = False,
     user: User = None,
+    password_file: PasswordFile = None,
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
     """Query another node (C-FIND, or QIDO-RS).
 
+    Each match has the unique key of its level, such as the Study Instance UID, given or not.
     With --json, each match is one line with one object.
     """
-    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
-    query = query_of(key, level, patient, study, psonly)
+    asked = target_of(
+        peer,
+        aet,
+        timeout,
+        tls,
+        ca,
+        cert,
+        key_file,
+        insecure,
+        Login(user, password_file, token_file),
+    )
+    query = query_of(key, level, patient, study, psonly, asks_unique_key=True)
     from lfscp.scu.errors import PeerError
     from lfscp.scu.identifiers import plain
 

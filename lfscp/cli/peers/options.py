@@ -26,8 +26,16 @@ User = Annotated[
     typer.Option(
         "--user",
         metavar="NAME",
-        help="User at a DICOMweb server. The password is taken from the variable "
-        "LFSCP_PEER_PASSWORD, or asked for.",
+        help="User at the node. The passcode or password is taken from --password-file or from the "
+        "variable LFSCP_PEER_PASSWORD (empty for none), or asked for.",
+    ),
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        metavar="FILE",
+        help="A file with the passcode or password of --user in its first line.",
     ),
 ]
 TokenFile = Annotated[

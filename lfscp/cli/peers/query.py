@@ -11,7 +11,12 @@ from lfscp.cli.errors import OptionError
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+_UNIQUE_KEYS: Final = {
+    "PATIENT": "PatientID",
+    "STUDY": "StudyInstanceUID",
+    "SERIES": "SeriesInstanceUID",
+    "IMAGE": "SOPInstanceUID",
+}  # by level (PS3.4 section C.6)
 _TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
 
 
@@ -25,10 +30,18 @@ class PeerQuery:
 
 
 def query_of(
-    keys: list[str] | None, level: str | None, patient: bool, study: bool, psonly: bool
+    keys: list[str] | None,
+    level: str | None,
+    patient: bool,
+    study: bool,
+    psonly: bool,
+    *,
+    asks_unique_key: bool = False,
 ) -> PeerQuery:
     """The query that the options name.
 
+    Args:
+        asks_unique_key: whether matches must have the unique key of their level, given or not.
     Raises:
         OptionError: an unknown key or level, a value that a key cannot have, or several models.
     """
@@ -38,8 +51,10 @@ def query_of(
         raise OptionError("flags --patient, --study, --psonly: expected one of them")
     named = dict(_key(text) for text in keys or [])
     chosen = (named.pop("QueryRetrieveLevel", "") or level or "STUDY").upper()
-    if chosen not in _LEVELS:
-        raise OptionError(f"flag --level {chosen}: expected one of {', '.join(_LEVELS)}")
+    if chosen not in _UNIQUE_KEYS:
+        raise OptionError(f"flag --level {chosen}: expected one of {', '.join(_UNIQUE_KEYS)}")
+    if asks_unique_key:
+        named.setdefault(_UNIQUE_KEYS[chosen], "")
     model = "patient" if patient else "patient-study" if psonly else "study"
     try:
         return PeerQuery(named, identifier(named, chosen), model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lfscp.cli.peers import services
-from lfscp.cli.peers.addressed import peer_of, target_of
+from lfscp.cli.peers.addressed import Login, peer_of, target_of
 from lfscp.cli.peers.options import (
     ApplicationEntity,
     CaFile,
@@ -20,6 +20,7 @@ from lfscp.cli.peers.options import (
     Json,
     KeyFile,
     OurTitle,
+    PasswordFile,
     PatientRoot,
     PatientStudy,
     QueryLevel,
@@ -56,6 +57,7 @@ def get(
     key_file: KeyFile = None,
     insecure: Insecure = False,
     user: User = None,
+    password_file: PasswordFile = None,
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
@@ -63,7 +65,17 @@ def get(
 
     The objects come as the other node has stored them.
     """
-    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
+    asked = target_of(
+        peer,
+        aet,
+        timeout,
+        tls,
+        ca,
+        cert,
+        key_file,
+        insecure,
+        Login(user, password_file, token_file),
+    )
     query = query_of(key, level, patient, study, psonly)
     output.mkdir(parents=True, exist_ok=True)
     from lfscp.cli.peers.saved_objects import SavedObjects
@@ -100,10 +112,14 @@ def move(
     cert: CertificateFile = None,
     key_file: KeyFile = None,
     insecure: Insecure = False,
+    user: User = None,
+    password_file: PasswordFile = None,
     as_json: Json = False,
 ) -> None:
     """Have another node send objects to a third (C-MOVE)."""
-    asked = peer_of(peer, aet, timeout, tls, ca, cert, key_file, insecure)
+    asked = peer_of(
+        peer, aet, timeout, tls, ca, cert, key_file, insecure, Login(user, password_file)
+    )
     query = query_of(key, level, patient, study, psonly)
     from lfscp.scu.retrieve import move
 

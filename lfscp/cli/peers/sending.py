@@ -10,7 +10,7 @@ import typer
 
 from lfscp.cli.errors import CommandError
 from lfscp.cli.peers import services
-from lfscp.cli.peers.addressed import target_of
+from lfscp.cli.peers.addressed import Login, target_of
 from lfscp.cli.peers.files import find_objects
 from lfscp.cli.peers.options import (
     CaFile,
@@ -19,6 +19,7 @@ from lfscp.cli.peers.options import (
     Json,
     KeyFile,
     OurTitle,
+    PasswordFile,
     Target,
     Timeout,
     Tls,
@@ -46,6 +47,7 @@ def send(
     key_file: KeyFile = None,
     insecure: Insecure = False,
     user: User = None,
+    password_file: PasswordFile = None,
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +55,17 @@ def send(
 
     Files that are not DICOM are named and left out.
     """
-    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
+    asked = target_of(
+        peer,
+        aet,
+        timeout,
+        tls,
+        ca,
+        cert,
+        key_file,
+        insecure,
+        Login(user, password_file, token_file),
+    )
     found = find_objects(paths, "not sent", lambda file, note: warn(f"lfscp: {file}: {note}"))
     instances = found.instances
     if not instances:

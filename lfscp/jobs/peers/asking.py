@@ -1,12 +1,13 @@
 """Asks the peer of a job: an application entity by DIMSE, a DICOMweb server by HTTP.
 
 This is the one place where the two kinds part. The rest of `jobs/` asks a `Client`. The login for a
-DICOMweb server is read anew for each client, so that a token may be renewed while a job runs.
+peer is read anew for each client, so that a token may be renewed while a job runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,11 +107,29 @@ def client_of(peer: JobPeer, settings: Settings) -> Client:
     """
     if isinstance(peer, DICOMwebPeer):
         return _DICOMweb(with_login(peer, settings))
-    return _DIMSE(peer)
+    return _DIMSE(with_user(peer, settings))
+
+
+def with_user(peer: Peer, settings: Settings) -> Peer:
+    """The application entity with the user that the configuration has for it.
+
+    A job may name any host with any AE title. The user is for the configured place alone.
+
+    Raises:
+        PeerError: the file with the passcode cannot be used.
+    """
+    configured = settings.peers.get(peer.ae_title)
+    if configured is None or configured.is_dicomweb or not configured.user:
+        return peer
+    there = Peer.configured(peer.ae_title, configured, settings.server)
+    if (there.host, there.port, there.tls) != (peer.host, peer.port, peer.tls):
+        return peer
+    ours = peer.calling_ae_title
+    return replace(there, calling_ae_title=ours, **_read_login(peer, configured))
 
 
 def with_login(peer: DICOMwebPeer, settings: Settings) -> DICOMwebPeer:
-    """The peer as the configuration has it now, if it does.
+    """The server as the configuration has it now, if it does.
 
     Raises:
         PeerError: the login for it cannot be read.
@@ -118,13 +137,16 @@ def with_login(peer: DICOMwebPeer, settings: Settings) -> DICOMwebPeer:
     configured = settings.peers.get(peer.name)
     if configured is None or not configured.is_dicomweb:
         return peer
+    return dicomweb_peer(peer.name, configured, settings.server, _read_login(peer, configured))
+
+
+def _read_login(peer: JobPeer, configured: PeerSettings) -> dict[str, Any]:
     try:
-        login = _login_of(configured)
+        return _login_of(configured)
     except (OSError, ValueError) as error:
         words = error.strerror if isinstance(error, OSError) else str(error)
         reason = f"cannot be asked: the file with the login for it cannot be used: {words}"
         raise PeerError(PeerErrorKind.UNREACHABLE, peer, reason) from None
-    return dicomweb_peer(peer.name, configured, settings.server, login)
 
 
 def _login_of(configured: PeerSettings) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Describes the peers of jobs: application entities and DICOMweb servers; plain data without I/O.
 
-Rules: a job is stored and shown with its peers, so a DICOMweb server is described here without its
-login. `asking` takes the login from the configuration when the job runs.
+Rules: a job is stored and shown with its peers, so they are described here without a login.
+`asking` takes the login from the configuration when the job runs.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def dicomweb_peer(
 def misfit_of(
     peers: Sequence[JobPeer], parameters: Mapping[str, Any], own_title: str
 ) -> tuple[str, str] | None:
-    """The field of a request that does not fit its DICOMweb servers, and why; None if all fit."""
+    """The field of a request that does not fit its peers, and why; None if all fit."""
+    if any(getattr(peer, name, "") for peer in peers for name in _LOGIN):
+        return "peer", "a job is stored without a login; configure the peer, and name it"
     servers = [peer for peer in peers if isinstance(peer, DICOMwebPeer)]
     if not servers:
         return None
-    if any(getattr(server, name) for server in servers for name in _LOGIN):
-        return "peer", "a job is stored without a login; configure the peer, and name it"
     if parameters.get("commit"):
         return "parameters.commit", "a DICOMweb server has no storage commitment"
     if parameters.get("method") == "move":
@@ -93,7 +93,7 @@ def audited(peer: JobPeer) -> AuditedPeer:
 
 def to_row(peer: JobPeer) -> dict[str, Any]:
     """The peer as a job is stored with it; `from_row` reads it."""
-    return {name: value for name, value in asdict(peer).items() if _is_shown(peer, name)}
+    return {name: value for name, value in asdict(peer).items() if name not in _LOGIN}
 
 
 def from_row(values: dict[str, Any]) -> JobPeer:
@@ -111,7 +111,3 @@ def to_json(peer: JobPeer) -> dict[str, Any]:
     if isinstance(peer, DICOMwebPeer):
         return {"ae_title": shown.pop("name"), **shown}
     return shown
-
-
-def _is_shown(peer: JobPeer, name: str) -> bool:
-    return not (isinstance(peer, DICOMwebPeer) and name in _LOGIN)

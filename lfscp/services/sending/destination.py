@@ -12,6 +12,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.config import PeerSettings
+from lfscp.config.peer_secrets import password_of
 from lfscp.config.settings import ServerSection
 from lfscp.upperlayer.connection.tls import client_context
 from lfscp.upperlayer.requestor import associate
@@ -94,6 +95,12 @@ class Destination:
     ) -> Any:
         server = self._server
         try:
+            passcode = password_of(self._peer)
+        except (OSError, ValueError) as error:
+            words = error.strerror if isinstance(error, OSError) else str(error)
+            reason = f"{self} cannot be asked: its password_file cannot be used: {words}"
+            raise DestinationError(reason) from None
+        try:
             association = associate(
                 (self._peer.host, self._peer.port),
                 calling_ae_title=self._calling_ae_title,
@@ -106,6 +113,8 @@ class Destination:
                 connection_timeout_s=server.acse_timeout_s,
                 max_pdu_bytes=server.max_pdu_bytes,
                 ext_neg=roles,
+                user=self._peer.user,
+                passcode=passcode,
                 while_waiting=while_waiting,
             )
         except OSError as error:

@@ -3,7 +3,7 @@
 Rules: the result is compared with codestream and header. 8-bit samples under Bits Allocated 16 are
 widened, a sign that differs from Pixel Representation is corrected, samples are put at High Bit;
 anything else that does not fit is an error. RLE gives whole cells, which stay as they are. Codecs
-are pydicom's plugins (the extra `codecs`); RLE is decoded here.
+are pydicom's plugins (`decoders`); RLE is decoded here.
 Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
 """
 
@@ -27,13 +27,13 @@ from lfscp.services.transcoding.decoded import (
     MoreMemoryNeededError,
     shaped,
 )
+from lfscp.services.transcoding.decoders import preferred_plugin
 from lfscp.services.transcoding.described_layout import laid_out
 from lfscp.services.transcoding.run_length import run_length_frame
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
 _ROWS_OF_SAMPLES: Final = 200_000
-_STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
 _BASIC_OFFSET_TABLE: Final = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
 _DELIMITER: Final = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
@@ -112,13 +112,12 @@ def _run(
     decoder: Decoder, frame: bytes, image: ImagePixel, container: int
 ) -> tuple[bytes | bytearray | memoryview, dict[str, Any]]:
     """Let the codec decode one frame; gives the bytes and their layout."""
-    plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
     try:
         return decoder.as_buffer(
             _OneFragment(frame),
             index=0,
             validate=False,
-            decoding_plugin=plugin,
+            decoding_plugin=preferred_plugin(decoder),
             rows=image.rows,
             columns=image.columns,
             number_of_frames=1,

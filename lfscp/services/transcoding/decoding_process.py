@@ -13,19 +13,21 @@ import logging
 import warnings
 from typing import Any, Final
 
-from pydicom.pixels.decoders.base import get_decoder
-
 from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.processes.connection import Connection, Message
 from lfscp.processes.memory import give_back_memory, limit_data
 from lfscp.services.transcoding.compressed_frames import decode_compressed
 from lfscp.services.transcoding.decoded import DecodingError, MoreMemoryNeededError
+from lfscp.services.transcoding.decoders import decoder_for
 
 IDLE_S: Final = 60.0  # of the first process
 _NO_FRAME_S: Final = 10.0
 _SLACK_BYTES: Final = 24 << 20  # of memory for what is imported late
 # What the codecs import when they are first used.
-_PARTS: Final = ("PIL.JpegImagePlugin", "PIL.Jpeg2KImagePlugin", "openjpeg", "libjpeg", "jpeg_ls")
+_PARTS: Final = (
+    *("imagecodecs._jpeg8", "PIL.JpegImagePlugin", "PIL.Jpeg2KImagePlugin"),
+    *("openjpeg", "libjpeg", "jpeg_ls"),
+)
 
 
 def prepare() -> None:
@@ -57,7 +59,7 @@ def _answer(connection: Connection, request: Message) -> tuple[dict[str, Any], m
     asked, nothing = request.fields, memoryview(b"")
     frame = connection.read(request.length)
     try:
-        decoder, image = get_decoder(asked["syntax"]), ImagePixel(**asked["image"])
+        decoder, image = decoder_for(asked["syntax"]), ImagePixel(**asked["image"])
         decoded = decode_compressed(
             decoder, frame, image, asked["room"], as_described=asked["described"]
         )

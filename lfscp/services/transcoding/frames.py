@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import Final
 
 import numpy as np
-from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID
 
 from lfscp.archive.store.stored_dataset import StoredDataset
@@ -41,6 +41,7 @@ from lfscp.services.transcoding.decoded import (
     FramePieces,
     MoreMemoryNeededError,
 )
+from lfscp.services.transcoding.decoders import decoder_for
 from lfscp.services.transcoding.described_layout import laid_out
 from lfscp.services.transcoding.native_frames import NativeFrames
 from lfscp.services.transcoding.working_set import working_set
@@ -233,7 +234,7 @@ def decoder_of(transfer_syntax_uid: str) -> Decoder:
     """The decoder of a transfer syntax; raises DecodingError if there is none."""
     name = UID(transfer_syntax_uid).name
     try:
-        decoder = get_decoder(transfer_syntax_uid)
+        decoder = decoder_for(transfer_syntax_uid)
     except NotImplementedError:
         raise DecodingError(f"there is no decoder for {name}") from None
     if transfer_syntax_uid in NATIVE:

@@ -1,11 +1,13 @@
 """lfscp import and check over real files: what is stored, passed over, reported, mended."""
 
 import json
+import os
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from lfscp.archive.data_folder import join_node, without_commands
 from lfscp.cli.errors import CommandError
 from lfscp.config import Settings
 from lfscp.dicom.part10.file_meta import read_part10
@@ -81,10 +83,61 @@ def test_importing_again_changes_nothing(run, settings, folder, capsys):
     assert capsys.readouterr().out == "1 stored\n0 stored, 1 identical\n"
 
 
-def test_the_archive_of_a_running_node_is_left_alone(run, settings, folder):
+def test_an_import_beside_a_node_is_seen_by_the_node(run, settings, folder, capsys):
     write_object(folder / "good.dcm")
-    with open_archive(settings), pytest.raises(CommandError, match="stop the node first"):
+    with open_archive(settings) as archive:
+        assert run(settings, "import", folder) == 0
+        assert archive.statistics().instances == 1
+        assert run(settings, "check") == 0
+    assert capsys.readouterr().out == "1 stored\nindex and objects agree\n"
+
+
+def test_beside_a_node_only_old_files_without_a_row_are_left_over(run, settings, folder, capsys):
+    write_object(folder / "one.dcm")
+    run(settings, "import", folder)
+    (stored,) = (settings.data_dir / "objects").rglob("*.dcm")
+    with open_archive(settings) as archive:
+        (row,) = archive.index.placements(limit=1)
+        archive.index.forget(row.sop_instance_uid, row.path)  # as if its row were on its way
+        assert run(settings, "check", "--repair") == 0
+        assert archive.statistics().instances == 0
+        capsys.readouterr()
+        hours_ago = stored.stat().st_mtime - 7200
+        os.utime(stored, (hours_ago, hours_ago))
+        assert run(settings, "check", "--repair") == 0
+        assert ": indexed again" in capsys.readouterr().out
+        assert archive.statistics().instances == 1
+
+
+def test_a_node_that_starts_beside_a_command_removes_none_of_its_pieces(settings):
+    with open_archive(settings) as archive:
+        incoming = archive.incoming_dir
+        joined = join_node(settings.data_dir)
+    assert joined is not None
+    piece = incoming / "1-1.part"
+    piece.write_bytes(b"of the command")
+    open_archive(settings).close()
+    assert piece.exists()
+    os.close(joined)
+    open_archive(settings).close()
+    assert not piece.exists()
+
+
+def test_while_a_node_starts_no_command_begins(run, settings, folder):
+    is_starting = r"a node is just starting in .*; try again"
+    with (
+        open_archive(settings),
+        without_commands(settings.data_dir),
+        pytest.raises(CommandError, match=is_starting),
+    ):
         run(settings, "import", folder)
+
+
+def test_the_index_of_a_running_node_is_not_rebuilt(run, settings, folder):
+    write_object(folder / "one.dcm")
+    run(settings, "import", folder)
+    with open_archive(settings), pytest.raises(CommandError, match="stop the node first"):
+        run(settings, "check", "--rebuild")
 
 
 def test_check_finds_what_repair_mends(run, settings, folder, capsys):

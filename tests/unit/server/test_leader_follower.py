@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -434,3 +435,55 @@ def _without_descriptors():
 
 if __name__ == "__main__":
     _without_descriptors()
+
+
+def test_with_starts_the_server_and_ends_it_with_its_associations():
+    with nothing_left_behind(), ExitStack() as peers:
+        with LeaderFollowerServer(make_ae(), ("127.0.0.1", 0)) as server:
+            peer = peers.enter_context(Peer(server.server_address))
+            peer.associate()
+            peer.send(message(1, echo_rq()))
+            assert peer.status() == 0x0000
+        assert peer.pdu()[0] == ABORT  # it asked for nothing, so `close` did not wait for it
+        assert not server.active_associations
+
+
+def test_serve_forever_starts_the_server_and_returns_after_shutdown():
+    server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
+    with nothing_left_behind():
+        waiting = threading.Thread(target=server.serve_forever)
+        waiting.start()
+        assert until(lambda: server.pool.leader is not None)
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            peer.release()
+        assert waiting.is_alive()
+        server.shutdown()
+        waiting.join(20)
+        assert not waiting.is_alive()
+        assert server.drain(10)
+
+
+def test_serve_forever_goes_on_with_a_server_that_was_started():
+    server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
+    with nothing_left_behind(), server:
+        server.server_close()  # as when its sockets go to another process
+        server.serve_forever()
+
+
+def test_close_aborts_what_does_not_end_in_time():
+    gate = Gate()
+    server = LeaderFollowerServer(
+        make_ae(), ("127.0.0.1", 0), evt_handlers=[(evt.EVT_C_STORE, gate)]
+    )
+    with nothing_left_behind(), server, Peer(server.server_address, timeout=20) as peer:
+        peer.associate()
+        peer.send(message(3, store_rq(1), data_set()))
+        assert until(lambda: gate.now == 1)
+        closing = threading.Thread(target=server.close, args=(0.1,))
+        closing.start()
+        assert peer.pdu()[0] == ABORT
+        gate.open.release()
+        closing.join(20)
+        assert not closing.is_alive()
+        assert not server.active_associations

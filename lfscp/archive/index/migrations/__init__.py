@@ -40,11 +40,11 @@ def upgrade(engine: Engine) -> None:
         ArchiveError: the index was written by a newer version, or the database cannot hold one.
     """
     with engine.connect() as connection:
-        if _revision(connection) == HEAD:
+        if revision_of(connection) == HEAD:
             return
     with engine.connect() as connection, _tables_may_be_made_anew(connection), connection.begin():
         _lock(connection)
-        revision = _revision(connection)
+        revision = revision_of(connection)
         if revision == HEAD:
             return  # another node was faster
         if revision == _NOTHING:
@@ -74,7 +74,7 @@ def _tables_may_be_made_anew(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
     """The schema's revision; None when the tables do not say it."""
     tables = inspect(connection).get_table_names()
     if "alembic_version" in tables:

@@ -172,7 +172,7 @@ def test_reversible_colour_transform_is_undone(tmp_path: Path) -> None:
 
 
 def test_lossy_jpeg_in_ybr_becomes_rgb() -> None:
-    pytest.importorskip("libjpeg")
+    pytest.importorskip("imagecodecs")
     path = get_testdata_file("SC_rgb_dcmtk_+eb+cy+np.dcm", download=False)
     if path is None:
         pytest.skip("pydicom's test file is not installed")

@@ -1,0 +1,1 @@
+"""Installs the node as a service of systemd; the unit, its socket and its user are files here."""
