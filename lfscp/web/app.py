@@ -30,6 +30,7 @@ from lfscp.web.api import (
     peers,
     pictures,
     procedure_steps,
+    readings,
     studies,
     upload,
     worklist,
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 _API: Final = (
-    *(studies, pictures, upload, worklist, procedure_steps, commitments),
+    *(studies, pictures, readings, upload, worklist, procedure_steps, commitments),
     *(jobs, peers, node, monitoring, documents, dtools),
 )
 _PAGES: Final = (
