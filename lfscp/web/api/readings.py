@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -126,7 +125,7 @@ def curves(  # noqa: PLR0913, RUF100 - a parameter each
     return response_of(found, _JSON)
 
 
-def _seen(web: Web, instance_uid: str, what: str) -> Mapping[str, Any]:
+def _seen(web: Web, instance_uid: str, what: str) -> dict[str, Any]:
     row = instance_row(web, instance_uid)
     web.views.note(row["study_instance_uid"], what, row["study_key"])
     return row

@@ -6,7 +6,7 @@ and characters have limits; no length in a dataset decides how much memory is us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,6 +36,10 @@ _MAX_VALUES: Final = 1000
 _CHARACTER_SET: Final = "SpecificCharacterSet"
 
 
+class TooManyElementsError(NoPictureError):
+    """An object has more elements than are looked at."""
+
+
 class Place(NamedTuple):
     """Where a value is, and how its items are encoded."""
 
@@ -50,17 +54,17 @@ class Content:
 
     buffer: memoryview
     encoding: Encoding
-    left: int = MAX_STEPS
+    left: int = MAX_STEPS  # shared by all that is read of it
 
     def step(self) -> None:
         """Count one step.
 
         Raises:
-            NoPictureError: there were too many.
+            TooManyElementsError: there were too many.
         """
         self.left -= 1
         if self.left < 0:
-            raise NoPictureError(f"this object has more than {MAX_STEPS:,} elements to look at")
+            raise TooManyElementsError("this object has too many elements to look at all of them")
 
     @property
     def whole(self) -> Place:
@@ -93,7 +97,7 @@ class Attributes:
     def numbers(self, keyword: str) -> list[float]:
         """The values of a numeric attribute, without those that are no number."""
         found = self.values.get(keyword)
-        several = found if isinstance(found, MultiValue | list | tuple) else [found]
+        several: Sequence[Any] = found if isinstance(found, MultiValue | list | tuple) else [found]
         numbers = []
         for each in several[:_MAX_VALUES]:
             try:
@@ -153,7 +157,7 @@ def read(
         character_set: Specific Character Set of what is around an item.
     Raises:
         DatasetError: the dataset is broken.
-        NoPictureError: it has too many elements.
+        TooManyElementsError: it has too many elements.
     """
     tags = _tags(wanted)
     last = max(tags)
@@ -199,7 +203,8 @@ def _decoded(content: Content, tag: int, place: Place, character_set: RawDataEle
     if character_set is not None:
         dataset[character_set.tag] = character_set
     vr = dictionary_VR(tag)
-    dataset[BaseTag(tag)] = _raw(content, tag, "US" if vr == "US or SS" else vr, place)
+    vr = {"OB or OW": "OW", "US or SS": "US"}.get(vr, vr)
+    dataset[BaseTag(tag)] = _raw(content, tag, vr, place)
     return _quietly(lambda: dataset[BaseTag(tag)].value)
 
 

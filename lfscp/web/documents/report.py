@@ -15,7 +15,16 @@ from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
 from lfscp.dicom.errors import DatasetError
-from lfscp.web.documents.attributes import PLACE, Attributes, Content, Place, Wanted, opened, read
+from lfscp.web.documents.attributes import (
+    PLACE,
+    Attributes,
+    Content,
+    Place,
+    TooManyElementsError,
+    Wanted,
+    opened,
+    read,
+)
 from lfscp.web.imaging.errors import NoPictureError
 
 if TYPE_CHECKING:
@@ -196,6 +205,8 @@ def _next(content: Content, stack: list[_Open], found: Report) -> tuple[Attribut
             ), f"{around.number}.{around.count}"
     except DatasetError as error:
         found.left_out = f"The rest cannot be read: {error.reason}."
+    except TooManyElementsError as error:
+        found.left_out = f"The rest is not shown: {error}."
     return None
 
 

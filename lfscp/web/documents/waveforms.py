@@ -240,7 +240,7 @@ def _pieces(
     order = "<" if place.encoding.byteorder == "little" else ">"
     stored = np.frombuffer(
         content.buffer[place.begin : place.end],
-        np.dtype(kind).newbyteorder(order),
+        order + kind,
         count=group.samples * len(group.channels),
     ).reshape(group.samples, len(group.channels))
     factors = np.array([each.factor for each in group.channels])

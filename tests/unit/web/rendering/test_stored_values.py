@@ -81,8 +81,11 @@ IMAGES = {
     "inverse": image(RAMP.astype("<u2"), PresentationLUTShape="INVERSE"),
     "rescaled": image(
         RAMP.astype("<u2"),
-        **{"RescaleSlope": "0.37", "RescaleIntercept": "-1024.3"},
-        **{"WindowCenter": "40", "WindowWidth": "80", "RescaleType": "HU"},
+        RescaleSlope="0.37",
+        RescaleIntercept="-1024.3",
+        WindowCenter="40",
+        WindowWidth="80",
+        RescaleType="HU",
     ),
     "widely rescaled": image(
         RAMP.astype("<u2"),
