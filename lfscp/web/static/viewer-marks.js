@@ -36,7 +36,7 @@ function drawMeasure(pane, { kind, points }, about, place, shape) {
   for (const [x, y] of ends) pane.marks.append(drawn("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 3, class: "measure" }));
   if (points.length < POINTS[kind]) return;
   const text = kind === "length" ? lengthText(about, points) : angleText(about, points);
-  const [x, y] = kind === "length" ? ends[1] : ends[1];
+  const [x, y] = ends[1];
   const onLeft = x > pane.size.width * 0.7;
   pane.marks.append(drawn("text", { x: x + (onLeft ? -8 : 8), y: y - 8, "text-anchor": onLeft ? "end" : "start", class: "measure" }, text));
 }
@@ -87,10 +87,12 @@ function isLong(pane, [from, to]) {
 function finish(pane) {
   measuresOf(pane).push(pane.pending);
   pane.pending = null;
+  changed(pane);
 }
 
 function removeMeasure(pane) {
   if (!pane.slice) return;
   if (pane.pending) pane.pending = null; else measuresOf(pane).pop();
   drawMarks(pane);
+  changed(pane);
 }

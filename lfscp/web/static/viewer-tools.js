@@ -11,7 +11,7 @@ let tool = matchMedia("(pointer: coarse)").matches ? "scroll" : "window";
 
 function setTool(name) {
   tool = name;
-  for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+  for (const button of document.querySelectorAll(".tools [data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
   for (const pane of panes) { if (pane.pending) { pane.pending = null; drawMarks(pane); } pane.element.dataset.tool = name; }
 }
 
@@ -96,6 +96,7 @@ function changed(pane) {
   const picture = !slice.document;
   const many = pane.slices.length > 1;
   const grey = picture && !pane.colour;
+  document.getElementById("remove-measure").disabled = !measuresOf(pane).length;
   const shown = { picture, grey, many: picture && many, scrolls: many, overlays: picture && Boolean(slice.about?.overlays || pane.about?.overlays) };
   for (const each of document.querySelectorAll("[data-for]")) each.hidden = !shown[each.dataset.for];
   if (!grey && tool === "window") setTool(many && matchMedia("(pointer: coarse)").matches ? "scroll" : "pan");
@@ -233,12 +234,12 @@ document.addEventListener("keydown", (event) => {
 const BUTTONS = {
   invert, overlays: () => showOverlays(!view.overlays), reset: () => view.reset(), play: () => play(!view.playing),
   rotate: () => view.turnBy(rotated), flip: () => view.turnBy(flipped), full: fullScreen, layout: () => setLayout(panes.length === 1),
-  link: () => setLinked(!linked), keys: () => helpSheet.showModal(), unmeasure: () => removeMeasure(view),
+  link: () => setLinked(!linked), keys: () => helpSheet.showModal(), "remove-measure": () => removeMeasure(view),
 };
 
 function listenToTools() {
   for (const [id, action] of Object.entries(BUTTONS)) document.getElementById(id).addEventListener("click", action);
-  for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
+  for (const button of document.querySelectorAll(".tools [data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
   document.querySelector(".tools").addEventListener("click", (event) => { if (event.detail && event.target.closest("button") && !helpSheet.open) view.element.focus(); });
   fpsBox.addEventListener("input", () => { fpsBox.dataset.asked = "true"; });
   presetBox.addEventListener("change", () => { preset(presetBox.value); view.element.focus(); });
