@@ -352,6 +352,48 @@ def test_reports_curves_and_files_are_opened(page, url, objects, shoot, viewport
     assert wide <= viewport["width"]
 
 
+RECORDED = """async () => {
+    const type = "video/mp4";
+    if (!MediaRecorder.isTypeSupported(type)) return "";
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 64;
+    const context = canvas.getContext("2d");
+    const recorder = new MediaRecorder(canvas.captureStream(20), { mimeType: type });
+    const parts = [];
+    recorder.ondataavailable = (event) => parts.push(event.data);
+    const ended = new Promise((resolve) => { recorder.onstop = resolve; });
+    recorder.start();
+    for (let at = 0; at < 12; at += 1) {
+        context.fillStyle = at % 2 ? "#f00" : "#00f";
+        context.fillRect(0, 0, 64, 64);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    recorder.stop();
+    await ended;
+    const octets = new Uint8Array(await new Blob(parts).arrayBuffer());
+    return [...octets].map((each) => each.toString(16).padStart(2, "0")).join("");
+}"""
+
+
+def test_a_video_plays_in_the_page(page, url, objects, shoot):
+    page.goto(url)
+    made = bytes.fromhex(page.evaluate(RECORDED))
+    if not made:
+        pytest.skip("this browser records no MP4")
+    video = image(np.zeros((8, 8, 3), "u1"), Modality="ES")
+    video.PixelData = encapsulate([made])
+    video["PixelData"].is_undefined_length = True
+    video.file_meta.TransferSyntaxUID = MPEG4HP41
+    upload(page, url, stored(objects, video, f"{STUDY}.4.1"))
+
+    opened(page, url, f"{STUDY}.4")
+    shown = page.locator("video")
+    shown.evaluate("(video) => { video.muted = true; return video.play(); }")
+    page.wait_for_function("document.querySelector('video').currentTime > 0")
+    assert shown.evaluate("(video) => video.videoWidth") == 64
+    shoot("viewer-video")
+
+
 def test_two_fingers_zoom(page, url, objects, shoot):
     page.set_viewport_size(NARROW)  # type: ignore[arg-type]
     upload(page, url, *sorted(objects.glob("ct*.dcm")))

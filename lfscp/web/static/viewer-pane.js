@@ -122,16 +122,16 @@ class Pane {
     this.paint();
   }
 
-  // Asks for what the node says about the slice, and for the frames beside it.
-  prepare() {
+  // Asks for what the node says about the slice, and for the frames beside it, the nearest first.
+  async prepare() {
     const here = this.slice;
     if (!here.about && !this.playing) {
       aboutOf(here).then((about) => { if (this.slice === here) { this.learn(about); this.paint(); changed(this); } }).catch(() => {});
     }
-    if (this.dragging) return;
-    for (let k = 1; k <= AHEAD; k += 1) for (const step of [k, -k]) {
-      const next = this.slices[this.at + step];
-      if (next && !next.document) this.frameOf(next).catch(() => {});
+    for (let k = 1; k <= AHEAD; k += 1) {
+      const beside = [this.slices[this.at + k], this.slices[this.at - k]].filter((next) => next && !next.document);
+      await Promise.all(beside.map((next) => this.frameOf(next).catch(() => {})));
+      if (this.slice !== here || this.dragging || this.busy) return; // what is asked for now comes first
     }
   }
 
