@@ -341,7 +341,8 @@ def test_reports_curves_and_files_are_opened(page, url, objects, shoot, viewport
 
     opened(page, url, f"{STUDY}.3")
     link = document.get_by_role("link", name="Open the PDF")
-    answer = page.request.get(url + str(link.get_attribute("href")))
+    wanted = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    answer = page.request.get(url + str(link.get_attribute("href")), headers=wanted)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/pdf")
     assert answer.body() == b"%PDF-1.4 none "
 

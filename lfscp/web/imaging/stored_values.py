@@ -98,9 +98,11 @@ def stored_values(frame: Frame) -> StoredValues:
 
 def _units(frame: Frame, modality: Modality) -> str:
     """Rescale Type, if the values are rescaled; CT without one is in HU (PS3.3 C.8.2.1.1.2)."""
-    if rescale_of(frame.header, frame.number) != (modality.slope, modality.intercept):
+    source = holder(frame.header, frame.number, "RescaleSlope", "RescaleIntercept")
+    used = (modality.slope, modality.intercept)
+    if not len(source) or rescale_of(frame.header, frame.number) != used:
         return ""
-    found = value(holder(frame.header, frame.number, "RescaleType"), "RescaleType")
+    found = value(source, "RescaleType")
     default = "HU" if str(value(frame.header, "SOPClassUID")) == _CT else ""
     return str(found or default).strip()[:_MAX_UNITS]
 

@@ -43,12 +43,13 @@ function renderedPath(pane, slice) {
 
 // Reports
 
+// A DICOM date, or date and time, for people; fractions and the zone stay as they are.
 function dated(text) {
-  const [, year, month, day, hours, minutes, seconds] = text.match(/^(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?/) || [];
-  if (!year) return text;
+  const [all, year, month, day, hours, minutes, seconds] = text.match(/^(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?/) || [];
+  if (!all) return text;
   const date = [year, month, day].filter(Boolean).join("-");
   const time = [hours, minutes, seconds].filter(Boolean).join(":");
-  return time ? `${date} ${time}` : date;
+  return (time ? `${date} ${time}` : date) + text.slice(all.length);
 }
 
 const READABLE = {

@@ -100,6 +100,7 @@ function changed(pane) {
   const shown = { picture, grey, many: picture && many, scrolls: many, overlays: picture && Boolean(slice.about?.overlays || pane.about?.overlays) };
   for (const each of document.querySelectorAll("[data-for]")) each.hidden = !shown[each.dataset.for];
   if (!grey && tool === "window") setTool(many && matchMedia("(pointer: coarse)").matches ? "scroll" : "pan");
+  if (!many && tool === "scroll") setTool(grey ? "window" : "pan");
   position.max = pane.slices.length;
   position.value = pane.at + 1;
   position.setAttribute("aria-valuetext", `${pane.at + 1} of ${pane.slices.length}`);

@@ -127,6 +127,27 @@ def test_the_values_are_those_that_are_stored(client, tmp_path):
     assert answer.headers["Frame-Rescale-Type"] == "HU"
 
 
+@pytest.mark.parametrize(
+    ("values", "units"),
+    [
+        ({"RescaleSlope": 1, "RescaleIntercept": -1024}, "HU"),  # of CT
+        ({"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "US"}, "US"),
+        ({}, ""),
+        (
+            {"RescaleSlope": 2, "RescaleIntercept": 0, "RescaleType": "OD"}
+            | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.12.1"},
+            "",  # X-ray angiographic values are shown as stored
+        ),
+    ],
+)
+def test_units_are_told_of_rescaled_values_only(client, tmp_path, values, units):
+    dataset = image(RAMP.astype("<u2"), **values)
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    upload(client, dataset, tmp_path)
+
+    assert client.get(f"{FRAME}/values").headers["Frame-Rescale-Type"] == units
+
+
 def test_a_voi_lut_has_no_window_to_tell(client, tmp_path):
     lut = table(np.arange(4096) * 16, bits=16)
     upload(client, image(RAMP.astype("<u2"), VOILUTSequence=[lut]), tmp_path)
