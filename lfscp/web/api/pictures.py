@@ -34,6 +34,15 @@ class SpacingOut(BaseModel):
     source: SpacingSource
 
 
+class WindowOut(BaseModel):
+    """A window, with the explanation that the object gives of it."""
+
+    name: str
+    center: float
+    width: float
+    function: Function
+
+
 class PictureOut(BaseModel):
     """What a viewer needs to know before it asks for frames."""
 
@@ -47,6 +56,7 @@ class PictureOut(BaseModel):
     fitting_center: float | None = Field(description="Of a window around its values.")
     fitting_width: float | None
     function: Function | None = Field(description="VOI LUT Function of that window.")
+    other_windows: list[WindowOut] = Field(description="Of the frame, beside the first.")
     frame_time_ms: float = Field(description="Average time of a frame; 0 if the object names none.")
     frame_times_ms: list[float] | None = Field(description="Time of each frame, if they differ.")
     overlays: int = Field(description="Number of overlay planes.")
@@ -84,6 +94,7 @@ def picture(
         fitting_center=fitting.center if fitting else None,
         fitting_width=fitting.width if fitting else None,
         function=shown.function if shown else None,
+        other_windows=[WindowOut(name=name, **asdict(each)) for name, each in found.other_windows],
         frame_time_ms=found.times.nominal_ms,
         frame_times_ms=list(found.times.each_ms) or None,
         overlays=found.overlays,

@@ -27,7 +27,7 @@ from lfscp.web.imaging.pixel_data import read_cells
 from lfscp.web.imaging.pixel_format import pixel_format
 from lfscp.web.imaging.room import UNLIMITED, Room
 from lfscp.web.imaging.stored_values import has_stored_values
-from lfscp.web.imaging.windows import Window, has_voi_lut, window_of
+from lfscp.web.imaging.windows import Window, has_voi_lut, other_windows_of, window_of
 
 _SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
@@ -46,6 +46,7 @@ class Description:
     aspect: float  # height of a pixel by its width
     overlays: int
     geometry: Geometry
+    other_windows: list[tuple[str, Window]]  # with their explanations
     has_values: bool  # whether frames may be asked for as values
 
 
@@ -71,6 +72,7 @@ def describe(header: Dataset, number: int = 0) -> Description:
         aspect=aspect_of(header, number),
         overlays=len(overlays_of(header)),
         geometry=geometry_of(header, number),
+        other_windows=other_windows_of(header, number),
         has_values=has_stored_values(header),
     )
 

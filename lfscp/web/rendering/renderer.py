@@ -163,11 +163,12 @@ class Renderer:
         fields = self._run(path, sop_instance_uid, task, _state(path)).fields
         found, fitting = fields["description"], fields["fitting"]
         window, times, geometry = (found.pop(each) for each in ("window", "times", "geometry"))
-        spacing = geometry.pop("spacing")
+        spacing, others = geometry.pop("spacing"), found.pop("other_windows")
         description = Description(
             **found,
             window=Window(**window) if window else None,
             times=FrameTimes(times["nominal_ms"], tuple(times["each_ms"])),
+            other_windows=[(name, Window(**each)) for name, each in others],
             geometry=Geometry(**geometry, spacing=Spacing(**spacing) if spacing else None),
         )
         return description, Window(**fitting) if fitting else None

@@ -63,8 +63,11 @@ function preset(value) {
 // The presets of the active pane; they stand on the keys 1 to 9.
 function fillPresets() {
   const own = view.known;
-  const wanted = [["Own window", "own"]];
-  for (const [label, center, width] of PRESETS[view.series?.modality] || []) wanted.push([`${label} ${center}/${width}`, `${center} ${width}`]);
+  const others = (view.about?.other_windows || []).map((each) => [
+    `${each.name} ${rounded(each.center, each.width)}/${rounded(each.width, each.width)}`, `${each.center} ${each.width} ${each.function}`,
+  ]);
+  const usual = (PRESETS[view.series?.modality] || []).map(([label, center, width]) => [`${label} ${center}/${width}`, `${center} ${width}`]);
+  const wanted = [["Own window", "own"], ...others, ...usual];
   if (own) {
     const { center, width, function: how } = view.firstKnown ||= own;
     wanted.push(["Wide", `${center} ${width * 2} ${how}`], ["Narrow", `${center} ${width / 2} ${how}`]);

@@ -148,6 +148,23 @@ def test_units_are_told_of_rescaled_values_only(client, tmp_path, values, units)
     assert client.get(f"{FRAME}/values").headers["Frame-Rescale-Type"] == units
 
 
+def test_all_windows_of_an_object_are_told(client, tmp_path):
+    dataset = image(
+        RAMP.astype("<u2"),
+        WindowCenter=[40, -600, 300, 7],
+        WindowWidth=[400, 1500, 2000, 0],
+        WindowCenterWidthExplanation=["SOFT", "LUNG"],
+    )
+    upload(client, dataset, tmp_path)
+
+    found = client.get("/api/instances/1.2.3.4/picture").json()
+    assert (found["center"], found["width"]) == (40, 400)
+    assert found["other_windows"] == [
+        {"name": "LUNG", "center": -600, "width": 1500, "function": "LINEAR"},
+        {"name": "Window 3", "center": 300, "width": 2000, "function": "LINEAR"},
+    ]
+
+
 def test_a_voi_lut_has_no_window_to_tell(client, tmp_path):
     lut = table(np.arange(4096) * 16, bits=16)
     upload(client, image(RAMP.astype("<u2"), VOILUTSequence=[lut]), tmp_path)
