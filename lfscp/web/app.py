@@ -32,6 +32,7 @@ from lfscp.web.api import (
     peers,
     pictures,
     procedure_steps,
+    readings,
     routes,
     studies,
     upload,
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 _API: Final = (
-    *(studies, corrections, pictures, upload, worklist, procedure_steps, commitments),
+    *(studies, corrections, pictures, readings, upload, worklist, procedure_steps, commitments),
     *(jobs, routes, peers, node, monitoring, documents, dtools),
 )
 _PAGES: Final = (

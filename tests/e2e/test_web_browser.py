@@ -203,12 +203,12 @@ def test_frames_are_played_for_as_long_as_their_object_says(page, url, objects):
         assert longest / 2 < pause <= longest  # less what it took to show the frame
 
 
-def test_what_holds_no_pixel_data_says_so(page, url, objects, shoot):
+def test_a_report_that_is_none_says_so(page, url, objects, shoot):
     upload(page, url, objects / "report.dcm")
     page.goto(f"{url}/viewer/{LOOP_STUDY}.2")
 
-    expect(page.locator("#message")).to_have_text("this object holds no pixel data")
-    shoot("no-pixel-data")
+    expect(page.locator(".document")).to_have_text("this object holds no report")
+    shoot("no-report")
 
 
 def test_a_zip_is_stored_file_by_file_and_what_is_no_dicom_is_named(page, url, objects, tmp_path):

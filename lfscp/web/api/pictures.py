@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
@@ -11,6 +13,7 @@ from lfscp.archive.store.object_store import StoredFile
 from lfscp.web.actions.studies import file_of, instance_row
 from lfscp.web.context import Context, PictureTurn, Web
 from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.geometry import SpacingSource
 from lfscp.web.imaging.windows import Function, Window
 from lfscp.web.rendering.renderer import MEDIA_TYPES, Wanted
 from lfscp.web.rendering.responses import no_picture, response_of
@@ -21,6 +24,23 @@ router = APIRouter(
 THUMBNAIL_EDGE: Final = 192
 MAX: Final = 1e12  # of a window: no stored value is larger; keeps out infinity and NaN
 _CACHED: Final = "private, max-age=300"
+
+
+class SpacingOut(BaseModel):
+    """The size of a pixel in mm, and where that is measured."""
+
+    row_mm: float
+    column_mm: float
+    source: SpacingSource
+
+
+class WindowOut(BaseModel):
+    """A window, with the explanation that the object gives of it."""
+
+    name: str
+    center: float
+    width: float
+    function: Function
 
 
 class PictureOut(BaseModel):
@@ -36,9 +56,18 @@ class PictureOut(BaseModel):
     fitting_center: float | None = Field(description="Of a window around its values.")
     fitting_width: float | None
     function: Function | None = Field(description="VOI LUT Function of that window.")
+    other_windows: list[WindowOut] = Field(description="Of the frame, beside the first.")
     frame_time_ms: float = Field(description="Average time of a frame; 0 if the object names none.")
     frame_times_ms: list[float] | None = Field(description="Time of each frame, if they differ.")
     overlays: int = Field(description="Number of overlay planes.")
+    has_values: bool = Field(description="Whether frames may be asked for as values.")
+    aspect: float = Field(description="Height of a pixel divided by its width.")
+    spacing: SpacingOut | None = Field(description="Null if the object does not say it.")
+    orientation: list[float] | None = Field(description="Image Orientation (Patient).")
+    position: list[float] | None = Field(description="Image Position (Patient), in mm.")
+    patient_orientation: list[str] | None
+    frame_of_reference_uid: str
+    slice_thickness_mm: float = Field(description="0 if the object does not say it.")
 
 
 @router.get("/picture")
@@ -53,7 +82,7 @@ def picture(
         found, fitting = web.renderer.describe(path, instance_uid, frame - 1)
     except NoPictureError as error:
         raise no_picture(error) from None
-    shown = found.window or fitting
+    shown, place = found.window or fitting, found.geometry
     return PictureOut(
         frames=found.frames,
         rows=found.rows,
@@ -65,9 +94,18 @@ def picture(
         fitting_center=fitting.center if fitting else None,
         fitting_width=fitting.width if fitting else None,
         function=shown.function if shown else None,
+        other_windows=[WindowOut(name=name, **asdict(each)) for name, each in found.other_windows],
         frame_time_ms=found.times.nominal_ms,
         frame_times_ms=list(found.times.each_ms) or None,
         overlays=found.overlays,
+        has_values=found.has_values,
+        aspect=found.aspect,
+        spacing=SpacingOut(**asdict(place.spacing)) if place.spacing else None,
+        orientation=list(place.orientation) or None,
+        position=list(place.position) or None,
+        patient_orientation=list(place.patient_orientation) or None,
+        frame_of_reference_uid=place.frame_of_reference_uid,
+        slice_thickness_mm=place.slice_thickness_mm,
     )
 
 
@@ -89,6 +127,46 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
         window = Window(center, width, function)
     wanted = Wanted(number - 1, window, edge, encoding, overlays)
     return _rendered(web, instance_uid, wanted)
+
+
+@router.get("/frames/{number}/values", response_class=Response)
+def values(web: Context, instance_uid: str, number: int) -> Response:
+    """The stored values of one grey frame, counted from 1: 16 bits each, in little endian.
+
+    The headers tell how they are shown. `Frame-Padding` is the lowest and the highest value that is
+    black whatever the window. `Frame-Window` is what the frame is shown with if nothing is asked:
+    center, width, VOI LUT Function. If `Frame-Overlays` is 1, one bit a pixel follows the values,
+    the lowest bit first: whether an overlay covers it.
+    """
+    try:
+        path = _path_of(web, instance_uid)
+        found, about = web.renderer.values(path, instance_uid, number - 1)
+    except NoPictureError as error:
+        raise no_picture(error) from None
+    headers = {"Cache-Control": _CACHED, **_headers(about)}
+    return response_of(found, "application/octet-stream", headers)
+
+
+def _headers(about: dict[str, Any]) -> dict[str, str]:
+    """What a viewer must know to show values, as headers."""
+    window, padding = about["window"], about["padding"]
+    headers = {
+        "Frame-Rows": str(about["rows"]),
+        "Frame-Columns": str(about["columns"]),
+        "Frame-Pixel-Representation": str(int(about["is_signed"])),
+        "Frame-Photometric-Interpretation": f"MONOCHROME{1 if about['is_inverse'] else 2}",
+        "Frame-Rescale-Slope": repr(about["slope"]),
+        "Frame-Rescale-Intercept": repr(about["intercept"]),
+        "Frame-Rescale-Type": quote(about["units"], safe=" /"),
+        "Frame-Precision": quote(about["precision"]),
+        "Frame-Overlays": str(int(about["has_overlays"])),
+    }
+    if padding:
+        headers["Frame-Padding"] = "{} {}".format(*padding)
+    if window:
+        name = quote(window["function"])
+        headers["Frame-Window"] = f"{window['center']!r} {window['width']!r} {name}"
+    return headers
 
 
 @router.get("/thumbnail", response_class=Response)

@@ -33,6 +33,10 @@ MACROS: Final[dict[str, tuple[str, ...]]] = {
     "ImagerPixelSpacing": _DETECTOR,
     "NominalScannedPixelSpacing": _MEASURES,
     "PixelAspectRatio": _MEASURES,
+    "SliceThickness": _MEASURES,
+    "ImageOrientationPatient": ("PlaneOrientationSequence",),
+    "ImagePositionPatient": ("PlanePositionSequence",),
+    "RescaleType": _VALUES,
     "PixelIntensityRelationship": ("FramePixelDataPropertiesSequence",),
 }
 

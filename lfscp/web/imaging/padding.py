@@ -38,6 +38,19 @@ def padding_of(stored: Array, header: Dataset) -> Array | None:
     return found if found.any() else None
 
 
+def integer_padding(header: Dataset, dtype: np.dtype[Any]) -> tuple[int, int] | None:
+    """The lowest and the highest stored value that are padding; None if none is.
+
+    Args:
+        dtype: of the stored values, integers.
+    """
+    first, last = (_integer(header, each, dtype) for each in _INTEGER)
+    if first is None:
+        return None
+    last = first if last is None else last
+    return min(first, last), max(first, last)
+
+
 def _between(stored: Array, padding: Any, limit: Any) -> Array:
     if padding is None:
         return np.zeros(stored.shape, bool)

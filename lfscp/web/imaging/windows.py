@@ -14,9 +14,17 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from lfscp.services.transcoding.decoded import Array
-from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
+from lfscp.web.imaging.functional_groups import (
+    first_number,
+    holder,
+    holders,
+    items,
+    numbers,
+    value,
+)
 
 _PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
+_MOST_WINDOWS: Final = 16
 _WIDEST: Final = sys.float_info.max
 _FLOAT32: Final = 1e30  # what a float32 is sure to hold
 Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
@@ -46,6 +54,29 @@ def window_of(header: Dataset, number: int) -> Window | None:
     for item in holders(header, number, "WindowCenter", "VOILUTSequence"):
         return window_in(item)
     return None
+
+
+def other_windows_of(header: Dataset, number: int) -> list[tuple[str, Window]]:
+    """The windows that the object names for a frame beside the first, with their explanations.
+
+    Source: PS3.3 section C.11.2.1.2: several are alternatives.
+    """
+    item = holder(header, number, "WindowCenter", "VOILUTSequence")
+    first = window_in(item)
+    if first is None:
+        return []
+    centers, widths = numbers(item, "WindowCenter"), numbers(item, "WindowWidth")
+    names = value(item, "WindowCenterWidthExplanation") or ()
+    names = [names] if isinstance(names, str) else list(names)
+    pairs = list(zip(centers, widths, strict=False))[1:_MOST_WINDOWS]
+    return [
+        (
+            (str(names[at]).strip() if at < len(names) else "") or f"Window {at + 1}",
+            Window(center, width, first.function),
+        )
+        for at, (center, width) in enumerate(pairs, 1)
+        if width > 0
+    ]
 
 
 def has_voi_lut(header: Dataset, number: int) -> bool:

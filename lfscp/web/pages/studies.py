@@ -23,10 +23,12 @@ from lfscp.web.pages.answers import peer_named, render, toast
 from lfscp.web.pages.conflicts import conflicts
 from lfscp.web.problems import Problem
 from lfscp.web.rendering.responses import no_picture
+from lfscp.web.security.access import CONTENT_SECURITY_POLICY
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 PAGE_ROWS: Final = 60
 PAGE_ELEMENTS: Final = 1000
+_PLAYS_VIDEOS: Final = f"{CONTENT_SECURITY_POLICY}; media-src 'self'"
 
 
 @router.get("/")
@@ -152,7 +154,9 @@ def viewer(request: Request, web: Context, series_uid: str, key: studies.Key = N
     parent = studies.study_row(web, row["study_instance_uid"], row["study_fk"])
     with web.index() as connection:
         others = browse.series_of(connection, row["study_fk"])
-    return render(request, "viewer.html", series=row, study=parent, others=others)
+    answer = render(request, "viewer.html", series=row, study=parent, others=others)
+    answer.headers["Content-Security-Policy"] = _PLAYS_VIDEOS
+    return answer
 
 
 @router.get("/series/{series_uid}/instances")

@@ -20,12 +20,14 @@ from lfscp.web.imaging.colour import PALETTE, require_shown
 from lfscp.web.imaging.errors import NoPictureError, Omission, is_lack_of_memory, words_of
 from lfscp.web.imaging.frames import Frame, frame_of
 from lfscp.web.imaging.functional_groups import holder, numbers
+from lfscp.web.imaging.geometry import Geometry, geometry_of
 from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of
 from lfscp.web.imaging.overlays import overlays_of
 from lfscp.web.imaging.pixel_data import read_cells
 from lfscp.web.imaging.pixel_format import pixel_format
 from lfscp.web.imaging.room import UNLIMITED, Room
-from lfscp.web.imaging.windows import Window, has_voi_lut, window_of
+from lfscp.web.imaging.stored_values import has_stored_values
+from lfscp.web.imaging.windows import Window, has_voi_lut, other_windows_of, window_of
 
 _SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
@@ -43,6 +45,9 @@ class Description:
     times: FrameTimes
     aspect: float  # height of a pixel by its width
     overlays: int
+    geometry: Geometry
+    other_windows: list[tuple[str, Window]]  # with their explanations
+    has_values: bool  # whether frames may be asked for as values
 
 
 def describe(header: Dataset, number: int = 0) -> Description:
@@ -66,6 +71,9 @@ def describe(header: Dataset, number: int = 0) -> Description:
         times=frame_times(header, layout.number_of_frames),
         aspect=aspect_of(header, number),
         overlays=len(overlays_of(header)),
+        geometry=geometry_of(header, number),
+        other_windows=other_windows_of(header, number),
+        has_values=has_stored_values(header),
     )
 
 

@@ -25,6 +25,7 @@ from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.web.imaging.cine import FrameTimes
 from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.geometry import Geometry, Spacing
 from lfscp.web.imaging.windows import Window
 from lfscp.web.rendering.cache import PictureCache
 from lfscp.web.rendering.decoding import Description
@@ -161,11 +162,14 @@ class Renderer:
         task = {"task": "describe", "frame": number}
         fields = self._run(path, sop_instance_uid, task, _state(path)).fields
         found, fitting = fields["description"], fields["fitting"]
-        window, times = found.pop("window"), found.pop("times")
+        window, times, geometry = (found.pop(each) for each in ("window", "times", "geometry"))
+        spacing, others = geometry.pop("spacing"), found.pop("other_windows")
         description = Description(
             **found,
             window=Window(**window) if window else None,
             times=FrameTimes(times["nominal_ms"], tuple(times["each_ms"])),
+            other_windows=[(name, Window(**each)) for name, each in others],
+            geometry=Geometry(**geometry, spacing=Spacing(**spacing) if spacing else None),
         )
         return description, Window(**fitting) if fitting else None
 
@@ -190,6 +194,20 @@ class Renderer:
             answer.content.seek(0)
         return Rendered(answer.content)
 
+    def values(
+        self, path: StoredFile, sop_instance_uid: str, number: int
+    ) -> tuple[Rendered, dict[str, Any]]:
+        """A frame as values of 16 bits, and what a viewer must know to show them.
+
+        Args:
+            number: of the frame, counted from 0.
+        Raises:
+            NoPictureError: it has no such form, or there is none.
+        """
+        task = {"task": "values", "frame": number}
+        answer = self._run(path, sop_instance_uid, task, _state(path))
+        return Rendered(answer.content), answer.fields["values"]
+
     def elements(
         self, path: StoredFile, sop_instance_uid: str, first: int, most: int
     ) -> tuple[Rendered, int | None]:
@@ -198,20 +216,49 @@ class Renderer:
         Raises:
             NoPictureError: it cannot be read.
         """
-        task = {
-            "task": "elements",
-            "first": first,
-            "most_elements": most,
-            "folder": self._cache.make_folder(),
-            "reserve_mb": self._reserve_mb,
-        }
-        answer = self._run(path, sop_instance_uid, task, _state(path))
+        answer = self._read(path, sop_instance_uid, "elements", first=first, most_elements=most)
         return Rendered(answer.content), answer.fields["next"]
+
+    def report(self, path: StoredFile, sop_instance_uid: str) -> Rendered:
+        """A structured report as JSON, see `documents.report.Report`.
+
+        Raises:
+            NoPictureError: it is none, or it cannot be read.
+        """
+        return Rendered(self._read(path, sop_instance_uid, "report").content)
+
+    def waveforms(self, path: StoredFile, sop_instance_uid: str) -> Rendered:
+        """The groups of an object's waveforms and its annotations as JSON.
+
+        Raises:
+            NoPictureError: it has none, or it cannot be read.
+        """
+        return Rendered(self._read(path, sop_instance_uid, "waveforms").content)
+
+    def curves(self, path: StoredFile, sop_instance_uid: str, **wanted: float) -> Rendered:
+        """Some seconds of a group of waveforms as JSON, see `documents.waveforms.curves`.
+
+        Args:
+            wanted: group (counted from 0), start_s, seconds, points.
+        Raises:
+            NoPictureError: there is no such group, or it cannot be read.
+        """
+        return Rendered(self._read(path, sop_instance_uid, "curves", **wanted).content)
 
     def forget(self, sop_instance_uids: Iterable[str]) -> None:
         """Remove the pictures of deleted objects."""
         for uid in sop_instance_uids:
             self._cache.forget(uid)
+
+    def _read(self, path: StoredFile, sop_instance_uid: str, name: str, **asked: Any) -> Answer:
+        """Do a task that reads a whole dataset, and may have to inflate it."""
+        task = {
+            "task": name,
+            "folder": self._cache.make_folder(),
+            "reserve_mb": self._reserve_mb,
+            **asked,
+        }
+        return self._run(path, sop_instance_uid, task, _state(path))
 
     def _is_news(self, what: str) -> bool:
         """Whether the log has not said this for a minute; metrics count each refusal."""

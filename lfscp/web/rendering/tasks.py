@@ -1,4 +1,4 @@
-"""Does the tasks of a rendering process: describe an object, draw a frame, list elements.
+"""Does the tasks of a rendering process: describe an object, draw a frame, read what it says.
 
 Each task takes the object's file, what was asked, what is remembered from before, and the memory
 that it may use; it returns the fields and the bytes of its answer.
@@ -17,16 +17,20 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 from pydicom.dataset import Dataset
 
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store import spool
 from lfscp.archive.store.deflated import MAX_INFLATED_BYTES
+from lfscp.web.documents.report import report
+from lfscp.web.documents.waveforms import curves, groups
 from lfscp.web.imaging.errors import NoPictureError, Omission
 from lfscp.web.imaging.frames import Frame, to_display, window_around
 from lfscp.web.imaging.object_header import read_header
 from lfscp.web.imaging.room import Room, shown_bytes
+from lfscp.web.imaging.stored_values import has_stored_values, stored_values
 from lfscp.web.imaging.windows import Window
 from lfscp.web.rendering.decoding import aspect_of, decode, describe, frames_of
 from lfscp.web.rendering.elements import elements
@@ -95,6 +99,9 @@ class Memory:
         self._held = 0
 
 
+Task = Callable[[Path, dict[str, Any], Memory, Room], Answer]
+
+
 def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
     """Describe an object, with a window around the frame's values if it has none of its own."""
     found = describe(memory.header(path, asked["state"]), asked["frame"])
@@ -136,6 +143,38 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
         picture = picture.resize(size, method)
     content = _encoded(picture, asked["encoding"], asked["quality"])
     return {"omissions": omissions, "frame": number}, content
+
+
+def _values(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
+    """A frame as values of 16 bits, and the numbers that a viewer needs to show them.
+
+    One bit a pixel follows if the frame has overlays: whether they cover it, the lowest bit first.
+    """
+    header = memory.header(path, asked["state"])
+    frames_of(header)
+    if not has_stored_values(header):
+        raise NoPictureError("only grey frames of up to 16 bits, not too large, are sent as values")
+    frame, omissions = memory.frame(path, asked["state"], asked["frame"], 0, room)
+    room.require(shown_bytes(frame.cells.size, is_colour=False))
+    found = stored_values(frame)
+    content = found.content.tobytes()
+    if found.overlays is not None:
+        content += np.packbits(found.overlays.ravel(), bitorder="little").tobytes()
+    rows, columns = found.content.shape
+    about = {
+        "rows": rows,
+        "columns": columns,
+        "is_signed": found.content.dtype.kind == "i",
+        "slope": found.slope,
+        "intercept": found.intercept,
+        "units": found.units,
+        "precision": found.precision,
+        "padding": found.padding,
+        "is_inverse": found.is_inverse,
+        "window": asdict(found.window) if found.window else None,
+        "has_overlays": found.overlays is not None,
+    }
+    return {"omissions": omissions, "values": about}, content
 
 
 def _part(picture: Image.Image, region: dict[str, Any], columns: int, rows: int) -> Image.Image:
@@ -182,23 +221,57 @@ def _size(
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _elements(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:  # noqa: ARG001 - a task
-    """List some elements as JSON; `next` is where the following ones begin.
-
-    A deflated object is inflated in the node's folder: the system's one may be in memory.
-    """
-    with contextlib.suppress(OSError):  # there is no such folder, since its disk is full
-        spool.use(Path(asked["folder"]), _INFLATED_BYTES, asked["reserve_mb"])
-    try:
-        found, following = elements(path, asked["first"], asked["most_elements"])
-    except OutOfResourcesError as error:
-        return {"no_space": f"the disk has no room to inflate it: {error.reason}"}, b""
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return {"no_space": f"the disk has no room to inflate it: {error.strerror}"}, b""
+def _elements(path: Path, asked: dict[str, Any]) -> Answer:
+    """List some elements as JSON; `next` is where the following ones begin."""
+    found, following = elements(path, asked["first"], asked["most_elements"])
     return {"next": following}, json.dumps([asdict(each) for each in found]).encode()
 
 
-Task = Callable[[Path, dict[str, Any], Memory, Room], Answer]
-TASKS: Final[dict[str, Task]] = {"describe": _describe, "draw": _draw, "elements": _elements}
+def _report(path: Path, asked: dict[str, Any]) -> Answer:  # noqa: ARG001 - a task
+    """Give a structured report as JSON."""
+    return {}, json.dumps(asdict(report(path))).encode()
+
+
+def _waveforms(path: Path, asked: dict[str, Any]) -> Answer:  # noqa: ARG001 - a task
+    """List the groups of waveforms and the annotations as JSON."""
+    found, noted = groups(path)
+    answer = {"groups": [asdict(each) for each in found], "annotations": noted}
+    return {}, json.dumps(answer).encode()
+
+
+def _curves(path: Path, asked: dict[str, Any]) -> Answer:
+    """Give some seconds of a group of waveforms as JSON."""
+    wanted = (asked[each] for each in ("group", "start_s", "seconds", "points"))
+    return {}, json.dumps(asdict(curves(path, *wanted))).encode()
+
+
+def _inflating(do: Callable[[Path, dict[str, Any]], Answer]) -> Task:
+    """A task that reads a whole dataset.
+
+    A deflated object is inflated in the node's folder: the system's one may be in memory.
+    """
+
+    def task(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:  # noqa: ARG001 - a task
+        with contextlib.suppress(OSError):  # there is no such folder, since its disk is full
+            spool.use(Path(asked["folder"]), _INFLATED_BYTES, asked["reserve_mb"])
+        try:
+            return do(path, asked)
+        except OutOfResourcesError as error:
+            return {"no_space": f"the disk has no room to inflate it: {error.reason}"}, b""
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return {"no_space": f"the disk has no room to inflate it: {error.strerror}"}, b""
+
+    return task
+
+
+TASKS: Final[dict[str, Task]] = {
+    "describe": _describe,
+    "draw": _draw,
+    "values": _values,
+    "elements": _inflating(_elements),
+    "report": _inflating(_report),
+    "waveforms": _inflating(_waveforms),
+    "curves": _inflating(_curves),
+}

@@ -37,7 +37,8 @@ class Views:
         """Note that the current caller sees something of a study.
 
         Args:
-            how: the way: "page", "picture", "elements", "file", "ZIP", "de-identified ZIP".
+            how: the way: "page", "picture", "elements", "report", "waveforms", "file", "ZIP",
+                "de-identified ZIP".
             study_key: of its row; None for each study that has the UID.
         """
         if not audit.is_on():
