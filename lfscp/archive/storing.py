@@ -18,6 +18,7 @@ from lfscp.archive.errors import DuplicateRejectedError, InDoubtError, OutOfReso
 from lfscp.archive.in_doubt import StoresInDoubt
 from lfscp.archive.index.protection import require_replaceable
 from lfscp.archive.index.rows import Added, Existing
+from lfscp.archive.interceptor import Interceptor
 from lfscp.archive.opening import Opened, OpenOptions
 from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
 from lfscp.archive.store.received_objects import (
@@ -40,7 +41,12 @@ class Storing:
 
     Args:
         remove_files: removes the files of replaced rows.
+
+    Attributes:
+        interceptor: asked before a store, and told of it; None without plug-ins.
     """
+
+    interceptor: Interceptor | None = None
 
     def __init__(
         self,
@@ -60,10 +66,16 @@ class Storing:
         """Store one object; see `Archive.store`."""
         header = read_received(received)
         require_identity(header, received)
+        asked = self.interceptor
+        if asked is not None:
+            asked.before_store(received, header)
         try:
-            return self._store(received, header)
+            stored = self._store(received, header)
         except OSError as error:  # a disk that fails: what was stored before is still there
             raise OutOfResourcesError("store the instance", error.strerror or str(error)) from None
+        if asked is not None:
+            asked.after_store(received, stored)
+        return stored
 
     def _store(self, received: Received, header: Header) -> Stored:
         try:

@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, ohif, retention, serve, show, worklist
+from lfscp.cli import archive, ohif, plugins, retention, serve, show, worklist
 from lfscp.cli.errors import CommandError
 from lfscp.cli.peers import commit, finding, retrieving, sending
 from lfscp.cli.terminal import keep_writable, warn
@@ -68,6 +68,7 @@ app.command()(retention.protect)
 app.command()(retention.unprotect)
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(ohif.app, name="ohif")
+app.command()(plugins.plugins)
 app.command("import")(archive.import_)
 app.command()(archive.check)
 app.command()(show.config)

@@ -78,6 +78,8 @@ class Leaf:
         extra = cast("dict[str, Any]", field.json_schema_extra)  # see declaration.setting
         is_given = field.default is PydanticUndefined and not extra["shown"]
         default = "" if is_given else toml_value(extra["shown"] or field.default)
+        if field.default_factory is dict:
+            default = "{}"
         help_ = field.description or ""
         return cls(section, key, field.annotation, help_, extra["flag"], extra["live"], default)
 
@@ -143,12 +145,19 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):  # of a plug-in; its values may be secret under any name
+        inner = ", ".join(f"{json.dumps(key)} = {_inner(each)}" for key, each in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, SecretStr):
         return '"***"' if value.get_secret_value() else '""'
     if isinstance(value, str | Path):
         # A JSON string is a TOML basic string, except that TOML wants DEL escaped as well.
         return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
+
+
+def _inner(value: Any) -> str:
+    return toml_value(value) if isinstance(value, dict) else '"***"'
 
 
 def template() -> str:

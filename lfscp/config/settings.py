@@ -43,6 +43,7 @@ from lfscp.config.checks import (
 from lfscp.config.declaration import Section, setting
 from lfscp.config.dicomweb import DICOMweb
 from lfscp.config.ohif import OHIF
+from lfscp.config.plugins import PluginsSection
 from lfscp.config.web import WebSection
 from lfscp.config.workflow import Commitment, Worklist
 
@@ -418,6 +419,7 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
     audit: Audit = Audit()
+    plugins: PluginsSection = PluginsSection()
     budgets: Budgets = Budgets()
     peers: Annotated[dict[AETitle, PeerSettings], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict

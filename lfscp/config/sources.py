@@ -202,7 +202,7 @@ def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str
     """Put in the text of a variable or flag, as the type that the file would give."""
     value: Any = text
     expected = ""
-    if get_origin(item.annotation) is tuple:
+    if get_origin(item.annotation) in (tuple, dict):
         value = _from_json(text, path, origin)
     elif item.annotation is bool:
         value = text.lower() in _TRUE

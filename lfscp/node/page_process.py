@@ -63,11 +63,13 @@ def serve_page(
             parts.page,
             lambda: node_state(current.settings, address, started_at, table.read()),
             parts.ohif,
+            parts.plugins,
         )
         web.start()
+        parts.plugins.start()
         background = Background(current, parts)
         while (message := signals.wait(None)) == signal.SIGHUP:
-            renewal = read_again(current, read_settings)
+            renewal = read_again(current, read_settings, parts.plugins)
             if renewal is not None:
                 web.renew(renewal.settings)
         background.stop()
@@ -76,6 +78,7 @@ def serve_page(
             # Until the last worker has ended the page says that the node is stopping.
             _wait_for_end((state.pid for state in table.read()), patience_s, signals)
         web.stop()
+        parts.plugins.stop()
         audit.tell_repeats()
     return 0
 

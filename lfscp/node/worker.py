@@ -99,6 +99,7 @@ class Worker:
             self.server.shutdown()
             report()
             drained = self.drain(signals, message)
+            self._parts.plugins.stop()
             audit.tell_repeats()
             self._parts.membership.stop()
             LOG.debug("stopped", drained=drained)
@@ -108,6 +109,7 @@ class Worker:
         """Accept connections; returns at once."""
         self.server.start()
         metrics.PROCESS_STARTS.add()
+        self._parts.plugins.start()
         self._parts.membership.start()
 
     def serve(self, signals: SignalPipe, reload: Callable[[], Renewal | None]) -> int:
@@ -134,7 +136,7 @@ class Worker:
 
     def reload(self) -> Renewal | None:
         """Read the settings again and take over what can change; None when that fails."""
-        renewal = read_again(self.current, self._read_settings)
+        renewal = read_again(self.current, self._read_settings, self._parts.plugins)
         if renewal is None:
             return None
         try:

@@ -31,7 +31,7 @@ class ArchiveFind(FindRequest):
     not_allowed = "this AE title may not query"
 
     def __init__(self, archive: Archive, settings: Settings, event: evt.Event) -> None:
-        super().__init__(settings, event)
+        super().__init__(settings, event, archive.interceptor)
         self._archive = archive
 
     def found(

@@ -80,6 +80,7 @@ READ: Final = (
     "GET /api/commitments",
     "GET /api/commitments/{commitment_id}",
     "GET /api/node",
+    "GET /plugins/{path:path}",  # routes of plug-ins
     # DICOMweb
     "GET /dicom-web/studies",
     "GET /dicom-web/series",
@@ -144,6 +145,11 @@ WORK: Final = (
     # DICOMweb
     "POST /dicom-web/studies",
     "POST /dicom-web/studies/{study}",
+    # routes of plug-ins
+    "POST /plugins/{path:path}",
+    "PUT /plugins/{path:path}",
+    "PATCH /plugins/{path:path}",
+    "DELETE /plugins/{path:path}",
     # dtools
     "POST /c-echo",
     "POST /c-find",
@@ -172,6 +178,12 @@ ADMIN: Final = (
     "DELETE /dicom-web/studies/{study}",
     "DELETE /dicom-web/studies/{study}/series/{series}",
     "DELETE /dicom-web/studies/{study}/series/{series}/instances/{instance}",
+    # routes of plug-ins
+    "GET /plugins/{name}/admin/{path:path}",
+    "POST /plugins/{name}/admin/{path:path}",
+    "PUT /plugins/{name}/admin/{path:path}",
+    "PATCH /plugins/{name}/admin/{path:path}",
+    "DELETE /plugins/{name}/admin/{path:path}",
 )
 TABLE: Final = {Role.READ: READ, Role.WORK: WORK, Role.ADMIN: ADMIN}
 _AS_GET: Final = ("HEAD", "OPTIONS")
