@@ -80,7 +80,6 @@ READ: Final = (
     "GET /api/commitments",
     "GET /api/commitments/{commitment_id}",
     "GET /api/node",
-    "GET /plugins/{path:path}",  # routes of plug-ins
     # DICOMweb
     "GET /dicom-web/studies",
     "GET /dicom-web/series",
@@ -145,11 +144,6 @@ WORK: Final = (
     # DICOMweb
     "POST /dicom-web/studies",
     "POST /dicom-web/studies/{study}",
-    # routes of plug-ins
-    "POST /plugins/{path:path}",
-    "PUT /plugins/{path:path}",
-    "PATCH /plugins/{path:path}",
-    "DELETE /plugins/{path:path}",
     # dtools
     "POST /c-echo",
     "POST /c-find",
@@ -178,14 +172,17 @@ ADMIN: Final = (
     "DELETE /dicom-web/studies/{study}",
     "DELETE /dicom-web/studies/{study}/series/{series}",
     "DELETE /dicom-web/studies/{study}/series/{series}/instances/{instance}",
-    # routes of plug-ins
-    "GET /plugins/{name}/admin/{path:path}",
-    "POST /plugins/{name}/admin/{path:path}",
-    "PUT /plugins/{name}/admin/{path:path}",
-    "PATCH /plugins/{name}/admin/{path:path}",
-    "DELETE /plugins/{name}/admin/{path:path}",
 )
 TABLE: Final = {Role.READ: READ, Role.WORK: WORK, Role.ADMIN: ADMIN}
+# Of plug-ins, whose routes are not known here.
+_CHANGING: Final = ("POST", "PUT", "PATCH", "DELETE")
+OF_PLUGINS: Final = {
+    Role.READ: ("GET /plugins/{path:path}",),
+    Role.WORK: tuple(f"{method} /plugins/{{path:path}}" for method in _CHANGING),
+    Role.ADMIN: tuple(
+        f"{method} /plugins/{{name}}/admin/{{path:path}}" for method in ("GET", *_CHANGING)
+    ),
+}
 _AS_GET: Final = ("HEAD", "OPTIONS")
 
 
@@ -217,7 +214,7 @@ def require_role(method: str, path: str, role: Role) -> None:
 @functools.cache
 def _entries() -> tuple[tuple[str, re.Pattern[str], Role], ...]:
     found = []
-    for role, entries in TABLE.items():
+    for role, entries in (*TABLE.items(), *OF_PLUGINS.items()):
         for entry in entries:
             method, _, path = entry.partition(" ")
             found.append((method, compile_path(path)[0], role))
