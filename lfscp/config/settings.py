@@ -310,6 +310,12 @@ class QuerySection(Section):
         "means no limit.",
         live=True,
     )
+    fuzzy_names: Bool = setting(
+        False,
+        "Match names of every C-FIND without regard to accents, so that muller and mueller find "
+        "Müller. Otherwise the node does so for peers that negotiate fuzzy matching.",
+        live=True,
+    )
 
 
 class Retrieve(Section):

@@ -53,6 +53,7 @@ MAX_BOUND_SPELLINGS: Final = 500  # of the numbers of one key, of which there ma
 _LONG_TEXT: Final = 1_024  # characters; SQLite compares them with a pattern in one step
 # A literal, not a parameter: a partial index with this condition serves it.
 SEVERAL_GROUPS: Final[ColumnElement[str]] = literal_column("'%=%'")
+EMPTY: Final[ColumnElement[str]] = literal_column("''")  # likewise
 _MAX_INTEGER: Final = 12  # characters of an IS (PS3.5 table 6.2-1)
 _PARENT: Final = {
     Level.STUDY: schema.study.c.patient_id_fk == schema.patient.c.id,
@@ -183,6 +184,8 @@ def _matched_column(attribute: Attribute) -> Column[str]:
 
 def _residual(key: Key) -> tuple[Column[str], Callable[[str], bool]]:
     """What of a row is tested in Python, and how."""
+    if isinstance(key.match, Names) and key.match.folded:
+        return _column(key.attribute), key.match.accepts_folded
     if isinstance(key.match, Names) and key.match.written:
         return _column(key.attribute), key.match.accepts_written
     return _matched_column(key.attribute), key.match.accepts
@@ -199,6 +202,8 @@ def _condition(key: Key, dialect: str) -> Condition:
         )
     if attribute.keyword in computed.EXPRESSION:
         return _counted(attribute, match)
+    if isinstance(match, Names) and match.folded:
+        return _fuzzy(attribute, match, dialect)
     column = _matched_column(attribute)
     return _BY_KIND[type(match)](column, match, dialect)
 
@@ -318,6 +323,23 @@ def _name(column: ColumnElement[str], name: Name, several: bool, dialect: str) -
     found_later = select(table.c.id).where(column.like(SEVERAL_GROUPS), later)
     in_either = table.c.id.in_(found.union(found_later))
     return Condition(in_either, exact=name.pattern == f"{start}*")
+
+
+def _fuzzy(attribute: Attribute, match: Names, dialect: str) -> Condition:
+    """Names in ASCII by their search form, the others by their folded one, each by its index."""
+    search = _matched_column(attribute)
+    if attribute.folded_column is None:
+        return Condition(search != "", exact=False)
+    table = _table(attribute)
+    folded = table.c[attribute.folded_column]
+    plain = _names(search, Names((*match.names, *match.folded), match.several), dialect)
+    holds = [
+        and_(*(_like(folded, _held(group), dialect) for group in name.groups if group))
+        for name in match.folded
+    ]
+    found = select(table.c.id).where(_require(plain.sql))
+    found_folded = select(table.c.id).where(folded != EMPTY, or_(*holds))
+    return Condition(table.c.id.in_(found.union(found_folded)), exact=False)
 
 
 def _held(group: str) -> str:

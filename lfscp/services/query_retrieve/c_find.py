@@ -61,6 +61,7 @@ class ArchiveFind(FindRequest):
                 model,
                 relational=options.relational,
                 combined_date_time=options.combined_date_time,
+                fuzzy_names=options.fuzzy_names or self.settings.query.fuzzy_names,
             ),
             self.settings.budgets.key_values,
         )
