@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Final, Protocol
 
-from lfscp.dicom.values.folded_names import folded_forms
+from lfscp.dicom.values.folded_names import folded_forms, forms_of
 from lfscp.dicom.values.person_names import (
     GROUP_DELIMITER,
     VALUE_DELIMITER,
@@ -216,10 +216,10 @@ class Names:
 
     def accepts_folded(self, stored: str) -> bool:
         """Whether a name as it was stored fits, or fits without its accents."""
-        forms = folded_forms(stored)
-        return self.accepts_written(stored) or any(
-            self._accepts(self.folded, form) for form in forms
-        )
+        form = search_form(stored)
+        if self.accepts(form) or any(self._accepts(self.folded, each) for each in forms_of(form)):
+            return True
+        return bool(self.written) and self._accepts(self.written, written_form(stored))
 
     def _accepts(self, names: tuple[Name, ...], stored: str) -> bool:
         values = stored.split(VALUE_DELIMITER) if self.several else (stored,)

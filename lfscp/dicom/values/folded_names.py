@@ -66,13 +66,19 @@ def folded_forms(name: str) -> tuple[str, ...]:
     Returns:
         One form, or two where a letter has two spellings.
     """
-    form = search_form(name)
+    return forms_of(search_form(name))
+
+
+def forms_of(form: str) -> tuple[str, ...]:
+    """The same for a name that is in search form already."""
     if form.isascii():
         return (form,)
     # A half-width voiced kana is two signs, which belong together.
     form = unicodedata.normalize("NFC", "".join(map(_full_width, form)))
-    forms = ("".join(map(fold, form)) for fold in (_plain, _written_out))
-    return tuple(dict.fromkeys(search_form(each) for each in forms))
+    plain = search_form("".join(map(_plain, form)))
+    if _WRITTEN_OUT.keys().isdisjoint(form):
+        return (plain,)
+    return plain, search_form("".join(map(_written_out, form)))
 
 
 def _full_width(sign: str) -> str:
