@@ -239,6 +239,40 @@ def test_routes_of_a_plug_in_are_behind_the_login_and_the_roles(
     assert ask("GET", "nothing", "admin") == 404
 
 
+JOBS = """
+@hook
+def before_send(sending):
+    if sending.sop_class_uid == "1.2.840.10008.5.1.4.1.1.4": return Refusal("no MR")
+@hook
+def job_ended(job, node):
+    with open(node.settings["file"], "a") as file:
+        file.write(f"{job.kind} {job.state} {job.peers} {job.done} {job.failed}\\n")
+"""
+
+
+def test_what_a_job_sends_is_decided_and_its_end_is_told(
+    start_node: StartNode, tmp_path: Path
+) -> None:
+    receiver = start_node("receiver", flags=["--workers", 1])
+    configuration, heard = configured(tmp_path, JOBS)
+    node = start_node(
+        configuration=configuration,
+        flags=["--http-port", 0, "--workers", 2, "--peer", f"LFSCP@B=127.0.0.1:{receiver.port}"],
+    )
+    assert store(node.port, CT_FILE, MR_FILE) == [0, 0]
+    studies = [str(dcmread(file).StudyInstanceUID) for file in (CT_FILE, MR_FILE)]
+    url = node.wait_for("page")["url"]
+    asked = {"peer": "LFSCP@B", "studies": studies}
+    answer = httpx2.post(f"{url}api/send", json=asked, timeout=60)
+    assert answer.status_code == 202, answer.text
+    assert until(lambda: lines(heard) != [])
+    (said,) = lines(heard)
+    assert said.startswith("send ")
+    assert said.endswith(" 1 1")
+    assert receiver.events("C-STORE", sop_class_uid=CT, status="0x0000")
+    assert not receiver.events("C-STORE", sop_class_uid=MR)
+
+
 def test_stow_and_qido_are_decided_too(start_node: StartNode, tmp_path: Path) -> None:
     configuration, heard = configured(tmp_path, ALL)
     node = start_node(configuration=configuration, flags=["--http-port", 0, "--workers", 1])
