@@ -28,6 +28,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    union,
 )
 
 from lfscp.archive.index.tables import schema
@@ -313,16 +314,26 @@ def _name(column: ColumnElement[str], name: Name, several: bool, dialect: str) -
     The first test is a range of the index, the second reads only the few names with several
     groups. Without a literal start, or in a column without an index, names are read one by one.
     """
-    start = _literal_start(name.pattern)
-    table = cast("Column[str]", column).table
-    if len(name.groups) > 1 or not start or several or not _begins_an_index(column, table):
+    starting = [] if several else _starting_so(column, name, dialect)
+    if not starting:
         held = [_wildcard(column, _held(group), dialect).sql for group in name.groups if group]
         return Condition(and_(column != "", *map(_require, held)), exact=False)
+    key = cast("Column[str]", column).table.c.id
+    is_start = name.pattern == f"{_literal_start(name.pattern)}*"
+    return Condition(key.in_(union(*starting)), exact=is_start)
+
+
+def _starting_so(column: ColumnElement[str], name: Name, dialect: str) -> list[Select[Any]]:
+    """The keys of names that begin, in any group, as the pattern does; none if no index helps."""
+    start = _literal_start(name.pattern)
+    table = cast("Column[str]", column).table
+    if len(name.groups) > 1 or not start or not _begins_an_index(column, table):
+        return []
     first, later = (_like(column, each, dialect) for each in (f"{start}*", f"*={start}*"))
-    found = select(table.c.id).where(first)
-    found_later = select(table.c.id).where(column.like(SEVERAL_GROUPS), later)
-    in_either = table.c.id.in_(found.union(found_later))
-    return Condition(in_either, exact=name.pattern == f"{start}*")
+    return [
+        select(table.c.id).where(first),
+        select(table.c.id).where(column.like(SEVERAL_GROUPS), later),
+    ]
 
 
 def _fuzzy(attribute: Attribute, match: Names, dialect: str) -> Condition:
@@ -332,14 +343,22 @@ def _fuzzy(attribute: Attribute, match: Names, dialect: str) -> Condition:
         return Condition(search != "", exact=False)
     table = _table(attribute)
     folded = table.c[attribute.folded_column]
-    plain = _names(search, Names((*match.names, *match.folded), match.several), dialect)
-    holds = [
-        and_(*(_like(folded, _held(group), dialect) for group in name.groups if group))
-        for name in match.folded
+    found = [
+        select(table.c.id).where(
+            folded != EMPTY,
+            or_(
+                *(
+                    and_(*(_like(folded, _held(group), dialect) for group in name.groups if group))
+                    for name in match.folded
+                )
+            ),
+        )
     ]
-    found = select(table.c.id).where(_require(plain.sql))
-    found_folded = select(table.c.id).where(folded != EMPTY, or_(*holds))
-    return Condition(table.c.id.in_(found.union(found_folded)), exact=False)
+    for name in dict.fromkeys((*match.names, *match.folded)):
+        starting = [] if match.several else _starting_so(search, name, dialect)
+        plain = _require(_name(search, name, match.several, dialect).sql)
+        found += starting or [select(table.c.id).where(plain)]
+    return Condition(table.c.id.in_(union(*found)), exact=False)
 
 
 def _held(group: str) -> str:
