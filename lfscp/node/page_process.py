@@ -65,8 +65,8 @@ def serve_page(
             parts.ohif,
             parts.plugins,
         )
-        web.start()
         parts.plugins.start()
+        web.start()
         background = Background(current, parts)
         while (message := signals.wait(None)) == signal.SIGHUP:
             renewal = read_again(current, read_settings, parts.plugins)

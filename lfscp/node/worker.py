@@ -107,9 +107,9 @@ class Worker:
 
     def start(self) -> None:
         """Accept connections; returns at once."""
+        self._parts.plugins.start()  # before any object comes, of which they hear
         self.server.start()
         metrics.PROCESS_STARTS.add()
-        self._parts.plugins.start()
         self._parts.membership.start()
 
     def serve(self, signals: SignalPipe, reload: Callable[[], Renewal | None]) -> int:
