@@ -22,6 +22,7 @@ from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.protection import protect, unprotect
 from lfscp.archive.index.removal import forget_removals, pending_removals
 from lfscp.archive.index.route_items import Router
+from lfscp.archive.interceptor import Interceptor
 from lfscp.archive.left_overs import remove_unused
 from lfscp.archive.opening import INDEX_FILE, OBJECTS, Opened, OpenOptions, opened
 from lfscp.archive.query.find import find
@@ -132,6 +133,15 @@ class Archive:
         self.close()
 
     @property
+    def interceptor(self) -> Interceptor | None:
+        """Who is asked before a store, a send and a query; None without plug-ins."""
+        return self._storing.interceptor
+
+    @interceptor.setter
+    def interceptor(self, interceptor: Interceptor | None) -> None:
+        self._storing.interceptor = interceptor
+
+    @property
     def incoming_dir(self) -> Path:
         """Where large objects may be spooled: on the objects' volume, cleared at start."""
         return self.files.incoming
@@ -176,6 +186,7 @@ class Archive:
             IdentityMismatchError: its SOP Class or SOP Instance UID differs from `received`'s.
             InstanceElsewhereError: the instance is there in another series, and is not replaced.
             DuplicateRejectedError, StudyProtectedError: other content is there already, and stays.
+            StoreRefusedError: a plug-in does not let it in.
             OutOfResourcesError: it cannot be written; nothing is left of it.
         """
         self.space.require()

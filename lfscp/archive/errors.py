@@ -93,6 +93,19 @@ class DuplicateRejectedError(ArchiveError):
         self.sop_instance_uid = sop_instance_uid
 
 
+class StoreRefusedError(ArchiveError):
+    """A plug-in does not let the instance in (C-STORE 0x0124, or 0xA700).
+
+    Args:
+        reason: why, fit for the log and for the sender.
+        is_temporary: the sender may try again later.
+    """
+
+    def __init__(self, reason: str, *, is_temporary: bool) -> None:
+        super().__init__("store the instance", reason)
+        self.is_temporary = is_temporary
+
+
 class StudyProtectedError(ArchiveError):
     """The study is protected: nothing of it is deleted or replaced (C-STORE 0xA700)."""
 

@@ -20,6 +20,7 @@ from lfscp.archive.index.kept_objects import is_kept, keep_arrived
 from lfscp.archive.index.protection import require_replaceable
 from lfscp.archive.index.route_items import RouteItem, Router
 from lfscp.archive.index.rows import Added, Existing
+from lfscp.archive.interceptor import Interceptor
 from lfscp.archive.opening import Opened, OpenOptions
 from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
 from lfscp.archive.store.received_objects import (
@@ -46,8 +47,11 @@ class Storing:
     Attributes:
         files: where the objects are.
         index: where their rows are.
+        interceptor: asked before a store, and told of it; None without plug-ins.
         router: says where objects go on to; None if they go nowhere.
     """
+
+    interceptor: Interceptor | None = None
 
     def __init__(
         self,
@@ -68,10 +72,16 @@ class Storing:
         """Store one object; see `Archive.store`."""
         header = read_received(received)
         require_identity(header, received)
+        asked = self.interceptor
+        if asked is not None:
+            asked.before_store(received, header)
         try:
-            return self._store(received, header)
+            stored = self._store(received, header)
         except OSError as error:  # a disk that fails: what was stored before is still there
             raise OutOfResourcesError("store the instance", error.strerror or str(error)) from None
+        if asked is not None:
+            asked.after_store(received, stored)
+        return stored
 
     def _store(self, received: Received, header: Header) -> Stored:
         try:

@@ -21,6 +21,7 @@ from lfscp.cli import (
     deidentify,
     doctor,
     ohif,
+    plugins,
     retention,
     route,
     serve,
@@ -82,6 +83,7 @@ app.command()(deidentify.deidentify)
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(route.app, name="route")
 app.add_typer(ohif.app, name="ohif")
+app.command()(plugins.plugins)
 app.add_typer(service.app, name="service")
 app.command("import")(archive.import_)
 app.command()(archive.check)

@@ -51,12 +51,9 @@ def _print_settings(resolved: Resolved) -> None:
             section = item.section
             _print(f"\n[{section}]")
         value = getattr(table_of(settings, section), item.key)
+        if item.name == "plugins.settings":
+            value = _masked(value)
         _print_value(item.key, value, resolved.origin(tuple(item.name.split("."))))
-    for name in LISTS:
-        for each in getattr(settings, name):
-            _print(f"\n[[{name}]]")
-            for key, value in each.model_dump(mode="json", by_alias=True).items():
-                _print_value(key, value, resolved.origin((name,)))
     for title, peer in settings.peers.items():
         _print(f"\n[peers.{toml_value(title)}]")
         for key, value in peer:
@@ -64,10 +61,18 @@ def _print_settings(resolved: Resolved) -> None:
     for name in LISTS:
         for at, table in enumerate(getattr(settings, name)):
             _print(f"\n[[{name}]]")
-            for key, value in table:
-                is_given = key in table.model_fields_set
-                origin = resolved.origin((name, str(at), key)) if is_given else "default"
+            shown = table.model_dump(mode="json", by_alias=True)
+            for field, (key, value) in zip(type(table).model_fields, shown.items(), strict=True):
+                is_given = field in table.model_fields_set
+                origin = resolved.origin((name, str(at), field)) if is_given else "default"
                 _print_value(key, value, origin)
+
+
+def _masked(value: object) -> object:
+    """What a plug-in is given, without the values: any of them may be a secret."""
+    if isinstance(value, dict):
+        return {key: _masked(each) for key, each in value.items()}
+    return "***"
 
 
 def _print_value(key: str, value: object, origin: str) -> None:

@@ -95,6 +95,8 @@ class Leaf:
         extra = cast("dict[str, Any]", field.json_schema_extra)  # see declaration.setting
         is_given = field.default in (PydanticUndefined, ...) and not extra["shown"]
         default = "" if is_given else toml_value(extra["shown"] or field.default)
+        if field.default_factory is dict:
+            default = "{}"
         help_ = field.description or ""
         return cls(section, key, field.annotation, help_, extra["flag"], extra["live"], default)
 

@@ -44,6 +44,7 @@ from lfscp.config.coercion import CoercionSection
 from lfscp.config.declaration import Section, setting
 from lfscp.config.dicomweb import DICOMweb
 from lfscp.config.ohif import OHIF
+from lfscp.config.plugins import PluginsSection
 from lfscp.config.routes import RouteSettings, no_name_twice
 from lfscp.config.web import WebSection
 from lfscp.config.workflow import Commitment, Worklist
@@ -311,6 +312,12 @@ class QuerySection(Section):
         "means no limit.",
         live=True,
     )
+    fuzzy_names: Bool = setting(
+        False,
+        "Match names of every C-FIND without regard to accents, so that muller and mueller find "
+        "Müller. Otherwise the node does so for peers that negotiate fuzzy matching.",
+        live=True,
+    )
 
 
 class Retrieve(Section):
@@ -420,6 +427,7 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
     audit: Audit = Audit()
+    plugins: PluginsSection = PluginsSection()
     budgets: Budgets = Budgets()
     coercion: ListOf[CoercionSection] = ()
     peers: Annotated[dict[AETitle, PeerSettings], BeforeValidator(no_title_twice)] = Field(

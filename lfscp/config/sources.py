@@ -239,11 +239,13 @@ def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str
     """Put in the text of a variable or flag, as the type that the file would give."""
     value: Any = text
     expected = ""
-    if get_origin(item.annotation) is tuple:
+    if get_origin(item.annotation) in (tuple, dict):
         try:
             value = json.loads(text)
         except ValueError:
-            expected = 'JSON, for example ["one", "two"]'
+            expected = "a JSON value"
+            if get_origin(item.annotation) is tuple:
+                expected = 'JSON, for example ["one", "two"]'
     elif item.annotation is bool:
         value = text.lower() in _TRUE
         expected = "" if text.lower() in _TRUE | _FALSE else "true or false"

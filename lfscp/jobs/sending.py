@@ -16,6 +16,7 @@ from lfscp.jobs.peers.described import audited
 from lfscp.jobs.roots import allowed_path
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
+from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.send import objects_in
 from lfscp.services.audit_events import SentObjects
 from lfscp.services.sending.sub_operations import SubOperationOutcome
@@ -125,7 +126,7 @@ class _Delivery:
         client = client_of(self._peer, self._settings)
         try:
             client.send(
-                todo,
+                self._not_withheld(todo),
                 on_sent=self._note,
                 cancel=self._control.stop,
                 may_decode=self._settings.retrieve.decode_when_needed,
@@ -133,6 +134,22 @@ class _Delivery:
             )
         finally:
             self._write_audit()
+
+    def _not_withheld(self, todo: list[StoredInstance]) -> list[StoredInstance]:
+        """The objects that plug-ins let go; the others count as failed."""
+        asked = self._archive.interceptor
+        if asked is None:
+            return todo
+        title = self._peer.name if isinstance(self._peer, DICOMwebPeer) else self._peer.ae_title
+        may_go = []
+        for instance in todo:
+            self._control.check()
+            reason = asked.before_send(instance, title)
+            if reason:
+                self._note(instance, SubOperationOutcome.FAILED, reason)
+            else:
+                may_go.append(instance)
+        return may_go
 
     def _note(self, instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
         control, progress = self._control, self._control.progress

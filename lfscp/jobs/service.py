@@ -93,6 +93,9 @@ class JobService:
         archive: where retrieved objects go and sent studies come from; open.
         settings: of the node; `jobs` above all.
         perform: does the work of one job; tests give their own.
+
+    Attributes:
+        on_ended: called with each job that has ended; it must not wait, and not raise.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class JobService:
         *,
         perform: Callable[[Job, Control, Archive, Settings], JobEnd] = perform,
     ) -> None:
+        self.on_ended: Callable[[Job], None] = lambda _job: None
         self._archive = archive
         self._settings = settings
         self._perform = perform
@@ -556,6 +560,8 @@ class JobService:
                 else:
                     self._jobs[job_id] = job
             self._feed.publish(job)
+        if job.state.is_end:
+            self.on_ended(job)
         return job
 
     def _forget_old(self) -> None:

@@ -205,4 +205,6 @@ class SharedJobService(JobService):
         if changed:
             self._feed.publish(job)
             self._look.set()
+            if job.state.is_end:
+                self.on_ended(job)
         return job

@@ -21,6 +21,7 @@ from lfscp.server.address_limits import AddressLimits
 from lfscp.server.proxy_protocol import TrustedProxies
 from lfscp.server.settings import ServerSettings
 from lfscp.services.access.admission import Admission
+from lfscp.services.added_services import with_contexts
 from lfscp.services.associations import record_end
 from lfscp.services.contexts import contexts, storage_classes
 from lfscp.services.handlers import all_handlers
@@ -47,14 +48,16 @@ def make_server(
         board: where worker processes count their associations together.
     Raises:
         ConfigError: a certificate or key cannot be used.
+        PluginError: a plug-in adds what cannot be added.
     """
     settings, archive, endpoints = current.settings, parts.archive, parts.endpoints
+    added = list(parts.plugins.services())
     server = LeaderFollowerServer(
         application_entity(settings),
         endpoints.address,
-        evt_handlers=all_handlers(archive, current),
+        evt_handlers=all_handlers(archive, current, added),
         ssl_context=secure_context(settings),
-        contexts=contexts(settings),
+        contexts=with_contexts(contexts(settings), added),
         threads=settings.pool.threads,
         settings=ServerSettings(
             spool_dir=archive.incoming_dir,

@@ -66,11 +66,13 @@ def serve_page(
             parts.page,
             lambda: node_state(current.settings, address, started_at, table.read()),
             parts.ohif,
+            parts.plugins,
         )
+        parts.plugins.start()
         web.start()
         background = Background(current, parts)
         while (message := signals.wait(None)) == signal.SIGHUP:
-            renewal = read_again(current, read_settings)
+            renewal = read_again(current, read_settings, parts.plugins)
             if renewal is not None:
                 renew_arrival(parts.archive, renewal.settings)
                 web.renew(renewal.settings)
@@ -80,6 +82,7 @@ def serve_page(
             # Until the last worker has ended the page says that the node is stopping.
             _wait_for_end((state.pid for state in table.read()), patience_s, signals)
         web.stop()
+        parts.plugins.stop()
         audit.tell_repeats()
     return 0
 

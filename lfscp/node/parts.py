@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lfscp.config.settings import Objects
     from lfscp.node.endpoints import Endpoints
     from lfscp.node.handover import Offer, Taken
+    from lfscp.plugins.plugins import Plugins
 
 LOG: Final = get_logger("lfscp.node")
 STATUS_INTERVAL_S: Final = 10.0  # of systemd's status line, when it asks for no watchdog
@@ -43,6 +44,7 @@ class Parts:
         page: the page's socket; None when there is no page.
         taken: what the node that this one follows on has handed over.
         hl7: the socket for HL7; None when that is off.
+        plugins: loaded, not started.
         ohif: the socket for OHIF, which the page's server has too; None when it is not served.
     """
 
@@ -51,6 +53,7 @@ class Parts:
     membership: Membership
     page: socket.socket | None
     endpoints: Endpoints
+    plugins: Plugins
     taken: Taken | None = None
     hl7: socket.socket | None = None
     ohif: socket.socket | None = None
@@ -123,16 +126,20 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
     """Open all that a node needs, before any peer does; what cannot be had is said at once.
 
     Raises:
-        NodeError, ArchiveError, SystemdError: the node cannot start; nothing is left open.
+        ConfigError, NodeError, ArchiveError, SystemdError: the node cannot start; nothing is left
+            open.
     """
     from lfscp.node.endpoints import open_endpoints, open_hl7
     from lfscp.node.web_service import bind_ohif, bind_page
+    from lfscp.plugins.plugins import Plugins
 
     with ExitStack() as opened:
         if taken is not None:
             opened.callback(taken.give_back)
+        plugins = Plugins.load(settings)
         archive = open_archive(settings, taken)
         opened.callback(archive.close)
+        plugins.open(archive)
         warn_of_lost_index(archive)
         membership = join_nodes(settings, archive)
         opened.callback(membership.leave)
@@ -150,7 +157,7 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
         if taken is not None:
             taken.close_unused()
         opened.pop_all()
-    return Parts(settings, archive, membership, page, endpoints, taken, hl7, ohif)
+    return Parts(settings, archive, membership, page, endpoints, plugins, taken, hl7, ohif)
 
 
 def announce_end(settings: Settings) -> None:

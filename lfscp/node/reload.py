@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pynetdicom import AE
 
+    from lfscp.plugins.plugins import Plugins
     from lfscp.server.leader_follower import LeaderFollowerServer
 
 LOG: Final = get_logger("lfscp.node")
@@ -33,10 +34,13 @@ MEGABYTE: Final = 1_000_000
 ReadSettings = Callable[[], Settings]
 
 
-def read_again(current: CurrentSettings, read: ReadSettings | None) -> Renewal | None:
-    """Read the settings and try their certificates; None, and one line, when that fails.
+def read_again(
+    current: CurrentSettings, read: ReadSettings | None, plugins: Plugins
+) -> Renewal | None:
+    """Read the settings, try their certificates and plug-ins; None, and one line, when that fails.
 
-    `current` has the new ones when this returns them. The audit trail's file is opened anew.
+    `current` and `plugins` have the new ones when this returns them. The audit trail's file is
+    opened anew.
     """
     audit.reopen()
     if read is None:
@@ -45,10 +49,12 @@ def read_again(current: CurrentSettings, read: ReadSettings | None) -> Renewal |
     try:
         renewal = renew(current.settings, read())
         tls_context(renewal.settings.tls)
+        loaded = plugins.prepare(renewal.settings)
     except (ConfigError, OSError) as error:
         LOG.error("configuration not reloaded, the old one stays", reason=str(error))  # noqa: TRY400 - one line
         return None
     current.settings = renewal.settings
+    plugins.renew(renewal.settings, loaded)
     set_level(renewal.settings.logging.level)
     return renewal
 

@@ -97,7 +97,12 @@ class SingleProcess:
         self._offer.start()
         if parts.page is not None:
             self._web = WebService(
-                self._settings, parts.archive, parts.page, self._state, parts.ohif
+                self._settings,
+                parts.archive,
+                parts.page,
+                self._state,
+                parts.ohif,
+                parts.plugins,
             )
             self._web.start()
         self._background = Background(self.worker.current, parts)
@@ -125,6 +130,7 @@ class SingleProcess:
             end.join()
             if not is_handed_over:
                 web.stop()  # 3. until now it said that the node is stopping
+        self._parts.plugins.stop()
         audit.application_stopped("" if drained else "associations were aborted")
         audit.stop()
         audit.tell_repeats()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
     from lfscp.jobs.service import JobService
     from lfscp.node.handover import Taken
+    from lfscp.plugins.plugins import Plugins
     from lfscp.web.security.connection_limits import ConnectionLimits
     from lfscp.web.security.forwarded import ReverseProxies
     from lfscp.web.server import HttpServer
@@ -119,6 +120,7 @@ class WebService:
         listener: what `bind_page` gave; closed by `stop`.
         node_state: the node as it is now; called from any thread.
         ohif: what `bind_ohif` gave; closed by `stop`.
+        plugins: hear of jobs that end, and bring routes.
     """
 
     def __init__(
@@ -128,12 +130,14 @@ class WebService:
         listener: socket.socket,
         node_state: Callable[[], NodeState],
         ohif: socket.socket | None = None,
+        plugins: Plugins | None = None,
     ) -> None:
         self._settings = settings
         self._archive = archive
         self._listeners = [listener] if ohif is None else [listener, ohif]
         self._ohif_port: int | None = None if ohif is None else ohif.getsockname()[1]
         self._node_state = node_state
+        self._plugins = plugins
         self._jobs: JobService | None = None
         self._server: HttpServer | None = None
         self._app: Any = None
@@ -192,12 +196,15 @@ class WebService:
                 self._wait_for_visitor()
             if self._stopping:
                 return
+            from lfscp.jobs.plugins import job_teller
             from lfscp.jobs.sharing import job_service
             from lfscp.web.security.forwarded import ReverseProxies
             from lfscp.web.server import HttpServer
 
             with self._building:
                 self._jobs = job_service(self._archive, self._settings)
+                if self._plugins is not None:
+                    self._jobs.on_ended = job_teller(self._plugins)
             self._jobs.start()
             with self._building:
                 self._proxies = ReverseProxies(self._settings.web.trusted_proxies)
@@ -244,6 +251,7 @@ class WebService:
                 self._node_state,
                 self._proxies,
                 self._ohif_port,
+                self._plugins,
             )
         return self._app
 

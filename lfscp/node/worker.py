@@ -102,6 +102,7 @@ class Worker:
             self.server.shutdown()
             report()
             drained = self.drain(signals, message)
+            self._parts.plugins.stop()
             audit.tell_repeats()
             self._parts.membership.stop()
             LOG.debug("stopped", drained=drained)
@@ -109,6 +110,7 @@ class Worker:
 
     def start(self) -> None:
         """Accept connections; returns at once."""
+        self._parts.plugins.start()  # before any object comes, of which they hear
         self.server.start()
         metrics.PROCESS_STARTS.add()
         self._parts.membership.start()
@@ -137,7 +139,7 @@ class Worker:
 
     def reload(self) -> Renewal | None:
         """Read the settings again and take over what can change; None when that fails."""
-        renewal = read_again(self.current, self._read_settings)
+        renewal = read_again(self.current, self._read_settings, self._parts.plugins)
         if renewal is None:
             return None
         try:

@@ -281,3 +281,18 @@ HL7_ENDED: Final = _counter(
     "Connections for HL7 that the node refused or ended, or that broke, by reason.",
     reason=("address", "connections", "idle", "slow", "size", "framing", "cut"),
 )
+PLUGIN_HOOKS: Final = (
+    *("may_store", "may_find", "before_send"),
+    *("startup", "stored", "study_complete", "found", "job_ended", "shutdown"),
+    *("handlers", "routes", "route_action"),
+)
+PLUGIN_CALLS: Final = _counter(
+    "lfscp_plugin_calls_total",
+    "Calls of plug-ins, by hook and outcome: done, refused (a decision), failed, overdue, or lost "
+    "since too many events waited.",
+    hook=PLUGIN_HOOKS,
+    outcome=("done", "refused", "failed", "overdue", "lost"),
+)
+PLUGIN_EVENTS: Final = _gauge(
+    "lfscp_plugin_waiting_events", "Events that plug-ins are still to be told."
+)

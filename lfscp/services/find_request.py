@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from lfscp.archive.index.database.interruption import Interruption, InterruptionError
+from lfscp.archive.interceptor import AskedQuery
 from lfscp.archive.query.find import Incomplete
 from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
@@ -34,6 +35,7 @@ from lfscp.services.service_log import (
 from lfscp.upperlayer.scp.encoded import EncodedDataset
 
 if TYPE_CHECKING:
+    from lfscp.archive.interceptor import Interceptor
     from lfscp.config import Settings
     from lfscp.config.checks import Permission
 
@@ -53,8 +55,11 @@ class FindRequest(ABC):
     permission: Permission
     not_allowed: str
 
-    def __init__(self, settings: Settings, event: evt.Event) -> None:
+    def __init__(
+        self, settings: Settings, event: evt.Event, interceptor: Interceptor | None = None
+    ) -> None:
         self.settings = settings
+        self._interceptor = interceptor
         self.event = event
         request: Any = event.request
         self.sop_class_uid = str(request.AffectedSOPClassUID)
@@ -98,11 +103,15 @@ class FindRequest(ABC):
             failed_unexpectedly(self.event, _SERVICE, error, status.UNABLE_TO_PROCESS)
             yield status.with_reason(status.UNABLE_TO_PROCESS, "internal error, see the log"), None
         else:
-            after_answer(self.event.assoc, lambda: self._record(status.SUCCESS, ""))
+            after_answer(self.event.assoc, self._answered)
 
     def _pending(self) -> Iterator[Response]:
         if not may(self.settings.peers, calling_ae_title(self.event), self.permission):
             raise RefusedError(status.NOT_AUTHORISED, self.not_allowed)
+        if self._interceptor is not None:
+            refused = self._interceptor.before_query(self._as_asked())
+            if refused:
+                raise RefusedError(status.NOT_AUTHORISED, refused)
         limit = self.settings.query.max_results
         source = self.event.assoc.requestor.address or ""
         # The extra match shows that there are more.
@@ -122,6 +131,21 @@ class FindRequest(ABC):
                     yield status.PENDING_WITHOUT_OPTIONAL_KEYS, EncodedDataset(identifier)
                 else:
                     yield matched, EncodedDataset(identifier)
+
+    def _as_asked(self) -> AskedQuery:
+        request: Any = self.event.request
+        return AskedQuery(
+            calling_ae_title(self.event),
+            self.event.assoc.requestor.address or "",
+            self.sop_class_uid,
+            b"" if request.Identifier is None else request.Identifier.getvalue(),
+            str(self.event.context.transfer_syntax),
+        )
+
+    def _answered(self) -> None:
+        self._record(status.SUCCESS, "")
+        if self._interceptor is not None:
+            self._interceptor.after_query(self._as_asked(), self._matches)
 
     def _record(self, code: int, reason: str) -> None:
         metrics.MATCHES.add(self._matches)

@@ -12,6 +12,7 @@ from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
 from lfscp.config.current import CurrentSettings
 from lfscp.services import associations, models, verification
+from lfscp.services.added_services import Added, with_handlers
 from lfscp.services.audit_events import Patients
 from lfscp.services.commitment import n_action, n_event_report
 from lfscp.services.contexts import MODALITY_WORKLIST
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 
-def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list[tuple[Any, Any]]:
-    """Every handler of a node, for a server's `evt_handlers`."""
+def all_handlers(
+    archive: Archive, settings: Settings | CurrentSettings, added: Added = ()
+) -> list[tuple[Any, Any]]:
+    """Every handler of a node, for a server's `evt_handlers`.
+
+    Args:
+        added: the services of plug-ins.
+    Raises:
+        PluginError: these cannot be added.
+    """
     current = CurrentSettings.of(settings)
     patients = Patients(archive)
     worklist = Worklist(archive.index)
@@ -41,10 +50,11 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
         """Answer a C-FIND, which has one handler for all SOP classes."""
         request: Any = event.request
         if request.AffectedSOPClassUID == MODALITY_WORKLIST:
-            return WorklistFind(worklist, folder, current.settings, event).responses()
+            asked = archive.interceptor
+            return WorklistFind(worklist, folder, current.settings, event, asked).responses()
         return ArchiveFind(archive, current.settings, event).responses()
 
-    return [
+    own = [
         *associations.handlers(patients),
         *verification.handlers(current),
         *c_store.handlers(archive, current, patients),
@@ -55,3 +65,4 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
         *n_event_report.handlers(archive),
         *models.handlers(),
     ]
+    return with_handlers(own, added)

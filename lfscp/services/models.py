@@ -25,7 +25,7 @@ QUERY_MODELS, MOVE_MODELS, GET_MODELS = (
 RETRIEVE_MODELS: Final[Mapping[str, Model]] = {**MOVE_MODELS, **GET_MODELS}
 
 # How many of the options this node has; it has none of the later ones.
-_FIND_OPTIONS: Final = 2  # relational queries, combined date-time matching
+_FIND_OPTIONS: Final = 3  # relational queries, combined date-time matching, fuzzy names
 _RETRIEVE_OPTIONS: Final = 1  # relational retrieval
 
 
@@ -35,6 +35,7 @@ class Negotiated:
 
     relational: bool = False
     combined_date_time: bool = False
+    fuzzy_names: bool = False
 
 
 def answer(sop_class_uid: str, proposed: bytes) -> bytes | None:
@@ -60,9 +61,11 @@ def negotiated(association: Association, sop_class_uid: str) -> Negotiated:
     """The options that were agreed on for a SOP class."""
     agreed = association.acceptor.sop_class_extended
     options = next((info for uid, info in agreed.items() if uid == sop_class_uid), b"")
+    is_query = sop_class_uid in QUERY_MODELS
     return Negotiated(
         relational=options[:1] == b"\x01",
-        combined_date_time=sop_class_uid in QUERY_MODELS and options[1:2] == b"\x01",
+        combined_date_time=is_query and options[1:2] == b"\x01",
+        fuzzy_names=is_query and options[2:3] == b"\x01",
     )
 
 

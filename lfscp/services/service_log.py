@@ -97,7 +97,7 @@ def performed(
     if failed:
         _note_failure(event, service, status, reason)
     if status == _NOT_AUTHORISED:
-        fields["hint"] = f"peers.{calling_ae_title(event)}.may does not allow it"
+        fields.setdefault("hint", f"peers.{calling_ae_title(event)}.may does not allow it")
     if (failed or size is None) and not REQUESTS.allows(event.assoc.requestor.address or ""):
         return
     write = LOG.warning if failed else LOG.info

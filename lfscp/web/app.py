@@ -77,6 +77,7 @@ from lfscp.web.status.state import NodeState
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
+    from lfscp.plugins.plugins import Plugins
 
 FOLDER: Final = Path(__file__).parent
 _API: Final = (
@@ -103,6 +104,7 @@ def create_app(
     node_state: Callable[[], NodeState],
     proxies: ReverseProxies | None = None,
     ohif_port: int | None = None,
+    plugins: Plugins | None = None,
 ) -> FastAPI:
     """Make the application of one node.
 
@@ -110,6 +112,7 @@ def create_app(
         node_state: gives the node's state now; called from any thread.
         proxies: shared with the server; made from the settings when it is None.
         ohif_port: where the server listens for OHIF too; None: nowhere.
+        plugins: bring routes below /plugins.
     """
     counts = ArchiveCounts(archive)
     viewer = Viewer(archive.data_dir, ohif_port) if ohif_port is not None else None
@@ -166,6 +169,9 @@ def create_app(
     for each in (*_DICOMWEB, *_API, *_PAGES):
         _summarise(each.router)
         app.include_router(each.router)
+    for name, router in plugins.routers() if plugins is not None else ():
+        _summarise(router)
+        app.include_router(router, prefix=f"/plugins/{name}", tags=[f"plug-in {name}"])
     swagger = documents.swagger_files()
     if swagger is not None:
         app.mount(documents.ASSETS, swagger)

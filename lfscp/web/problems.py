@@ -24,6 +24,7 @@ from lfscp.archive.errors import (
     InstanceElsewhereError,
     OtherStudyError,
     OutOfResourcesError,
+    StoreRefusedError,
     StudyProtectedError,
 )
 from lfscp.dicom.errors import DatasetError
@@ -232,6 +233,9 @@ _ARCHIVE_STATUS: Final = (
 
 def of_archive(error: OperationError) -> Problem:
     """Answer an error of the archive with the status that fits."""
+    if isinstance(error, StoreRefusedError):
+        refused = HTTPStatus.SERVICE_UNAVAILABLE if error.is_temporary else HTTPStatus.FORBIDDEN
+        return Problem(refused, str(error))
     for kind, status in _ARCHIVE_STATUS:
         if isinstance(error, kind):
             return Problem(status, str(error))

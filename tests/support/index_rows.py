@@ -28,6 +28,7 @@ from lfscp.archive.query.find import find
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.dicom.values.attributes import Level, at_level
+from lfscp.dicom.values.folded_names import folded_column
 from lfscp.dicom.values.person_names import search_form
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -76,6 +77,8 @@ def add(connection: Connection, level: Level, parent: int | None = None, **value
         row[attribute.column] = values.pop(attribute.keyword, "")
         if attribute.search_column:
             row[attribute.search_column] = search_form(row[attribute.column])
+        if attribute.folded_column:
+            row[attribute.folded_column] = folded_column(row[attribute.column])
     assert not values, f"not of the {level} level: {values}"
     for column in table.columns:
         if column.foreign_keys:

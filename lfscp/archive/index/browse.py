@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     func,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -30,6 +31,7 @@ from lfscp.archive.index.removal import named
 from lfscp.archive.index.tables.dialects import holds_text, leading_integer
 from lfscp.archive.index.tables.schema import instance, patient, series, study
 from lfscp.dicom.values.attributes import Level, at_level
+from lfscp.dicom.values.folded_names import folded_forms
 from lfscp.dicom.values.person_names import search_form
 
 MAX_PAGE: Final = 500
@@ -37,6 +39,7 @@ MAX_NAMES: Final = 10  # of one patient that are shown
 MAX_WORDS: Final = 20  # of a search; further ones narrow it no more
 MAX_WORD: Final = 250  # characters of one of them
 _ESCAPE: Final = "\\"
+_EMPTY: Final[ColumnElement[str]] = literal_column("''")  # in the condition of an index
 
 Cursor = tuple[Any, ...]
 
@@ -54,8 +57,9 @@ class StudyFilter:
     """Conditions for studies.
 
     Args:
-        text: words; each must be in the patient's name or the study's description, or begin the
-            Patient ID or the accession number, or be the Study Instance UID.
+        text: words; each must be in the patient's name (accents do not count) or the study's
+            description, or begin the Patient ID or the accession number, or be the Study Instance
+            UID.
         modality: of one of the series, such as CT.
         date_from: first study date, YYYYMMDD; `date_to` the last one.
         patient_key: the row of the patient in the index.
@@ -354,8 +358,11 @@ def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
 
 def _of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[Any]]:
     """Keys of studies or patients, by a word in the patient's name or at the start of the ID."""
-    name = f"%{_escaped(search_form(word))}%"
-    yield select(key).where(study.c.patient_name_search.like(name, escape=_ESCAPE))
+    forms = folded_forms(word)
+    names = dict.fromkeys((search_form(word), *forms))
+    yield select(key).where(or_(*(_holds(study.c.patient_name_search, name) for name in names)))
+    folded = study.c.patient_name_folded
+    yield select(key).where(folded != _EMPTY, or_(*(_holds(folded, form) for form in forms)))
     yield select(key).where(_begins(study.c.patient_id, word))
 
 
@@ -372,6 +379,10 @@ def _studies_of(word: str) -> Any:
 def _begins(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
     """The column begins with a word, as it is typed or in capitals; a range of the index each."""
     return or_(*(column.between(form, form + "\U0010ffff") for form in {word, word.upper()}))
+
+
+def _holds(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    return column.like(f"%{_escaped(text)}%", escape=_ESCAPE)
 
 
 def _escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from lfscp.archive.index.patient_identity import MAX_TEXT, PatientIdentity
 from lfscp.archive.store.object_store import Placement
 from lfscp.dicom.reading.header import Header
 from lfscp.dicom.values.attributes import ATTRIBUTES, LEVELS, Level, at_level
+from lfscp.dicom.values.folded_names import folded_column
 from lfscp.dicom.values.person_names import search_form
 
 _SAID: Final = len(PatientIdentity.__slots__)
@@ -18,10 +19,14 @@ _IN_NO_INDEX: Final = frozenset(
 )
 
 
-def _tags(level: Level) -> tuple[list[int], list[int]]:
-    """The tags of a level, and which of them are names, last first."""
+def _tags(level: Level) -> tuple[list[int], list[tuple[int, bool]]]:
+    """The tags of a level, and which of them are names, last first; True: it is folded too."""
     attributes = at_level(level)
-    names = [at for at, attribute in enumerate(attributes) if attribute.search_column]
+    names = [
+        (at, attribute.folded_column is not None)
+        for at, attribute in enumerate(attributes)
+        if attribute.search_column
+    ]
     return [attribute.tag for attribute in attributes], names[::-1]
 
 
@@ -127,6 +132,8 @@ def texts(header: Header, level: Level) -> list[str]:
     for at, value in enumerate(values):
         if "\0" in value:
             values[at] = value.replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
-    for at in names:
+    for at, is_folded in names:
+        if is_folded:
+            values.insert(at + 1, folded_column(values[at]))
         values.insert(at + 1, search_form(values[at]))
     return values

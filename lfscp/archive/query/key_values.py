@@ -25,19 +25,23 @@ _MAX_COMPONENTS: Final = 16  # the standard has 5; names made of HL7's have more
 _ASTERISKS: Final = re.compile(r"\*+")
 
 
-def match_of(text: str, vr: str, *, several: bool) -> Match:
+def match_of(text: str, vr: str, *, several: bool, fuzzy: bool = False) -> Match:
     """Read a key.
 
     Args:
         text: its value, several values with backslash.
         vr: of the attribute, by the data dictionary.
         several: the attribute may hold several values.
+        fuzzy: names match without regard to accents too.
     Raises:
         ValueError: it is no value of its VR, and no pattern or range of them.
     """
     if not text.strip("*" if vr in SINGLE_VALUE_VRS else "*\\"):
         return UNIVERSAL
-    return _READERS.get(vr, _exact_texts)(text, vr, several)
+    match = _READERS.get(vr, _exact_texts)(text, vr, several)
+    if fuzzy and isinstance(match, Names):
+        return Names.of(text, several=several, fuzzy=True)
+    return match
 
 
 def _values(text: str) -> tuple[str, ...]:

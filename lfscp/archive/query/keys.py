@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Final, Protocol
 
+from lfscp.dicom.values.folded_names import folded_forms, forms_of
 from lfscp.dicom.values.person_names import (
     GROUP_DELIMITER,
     VALUE_DELIMITER,
@@ -194,12 +195,15 @@ class Names:
     names: tuple[Name, ...]
     several: bool = False  # the stored attribute may hold several names
     written: tuple[Name, ...] = ()  # as `written_form` has them, when there is a question mark
+    folded: tuple[Name, ...] = ()  # without accents, when matching is fuzzy
 
     @classmethod
-    def of(cls, text: str, *, several: bool = False) -> Names:
+    def of(cls, text: str, *, several: bool = False, fuzzy: bool = False) -> Names:
         """Read a PN key; several values are joined by backslashes."""
         written = _patterns(written_form(text)) if "?" in text else ()
-        return cls(_patterns(search_form(text)), several, written)
+        forms = folded_forms(text) if fuzzy else ()
+        folded = tuple(name for form in forms for name in _patterns(form))
+        return cls(_patterns(search_form(text)), several, written, folded)
 
     def accepts(self, stored: str) -> bool:
         return self._accepts(self.names, stored)
@@ -209,6 +213,13 @@ class Names:
         return self.accepts(search_form(stored)) or (
             self._accepts(self.written, written_form(stored))
         )
+
+    def accepts_folded(self, stored: str) -> bool:
+        """Whether a name as it was stored fits, or fits without its accents."""
+        form = search_form(stored)
+        if self.accepts(form) or any(self._accepts(self.folded, each) for each in forms_of(form)):
+            return True
+        return bool(self.written) and self._accepts(self.written, written_form(stored))
 
     def _accepts(self, names: tuple[Name, ...], stored: str) -> bool:
         values = stored.split(VALUE_DELIMITER) if self.several else (stored,)

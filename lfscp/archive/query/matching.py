@@ -28,6 +28,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    union,
 )
 
 from lfscp.archive.index.tables import schema
@@ -53,6 +54,7 @@ MAX_BOUND_SPELLINGS: Final = 500  # of the numbers of one key, of which there ma
 _LONG_TEXT: Final = 1_024  # characters; SQLite compares them with a pattern in one step
 # A literal, not a parameter: a partial index with this condition serves it.
 SEVERAL_GROUPS: Final[ColumnElement[str]] = literal_column("'%=%'")
+EMPTY: Final[ColumnElement[str]] = literal_column("''")  # likewise
 _MAX_INTEGER: Final = 12  # characters of an IS (PS3.5 table 6.2-1)
 _PARENT: Final = {
     Level.STUDY: schema.study.c.patient_id_fk == schema.patient.c.id,
@@ -183,6 +185,8 @@ def _matched_column(attribute: Attribute) -> Column[str]:
 
 def _residual(key: Key) -> tuple[Column[str], Callable[[str], bool]]:
     """What of a row is tested in Python, and how."""
+    if isinstance(key.match, Names) and key.match.folded:
+        return _column(key.attribute), key.match.accepts_folded
     if isinstance(key.match, Names) and key.match.written:
         return _column(key.attribute), key.match.accepts_written
     return _matched_column(key.attribute), key.match.accepts
@@ -199,6 +203,8 @@ def _condition(key: Key, dialect: str) -> Condition:
         )
     if attribute.keyword in computed.EXPRESSION:
         return _counted(attribute, match)
+    if isinstance(match, Names) and match.folded:
+        return _fuzzy(attribute, match, dialect)
     column = _matched_column(attribute)
     return _BY_KIND[type(match)](column, match, dialect)
 
@@ -308,16 +314,51 @@ def _name(column: ColumnElement[str], name: Name, several: bool, dialect: str) -
     The first test is a range of the index, the second reads only the few names with several
     groups. Without a literal start, or in a column without an index, names are read one by one.
     """
-    start = _literal_start(name.pattern)
-    table = cast("Column[str]", column).table
-    if len(name.groups) > 1 or not start or several or not _begins_an_index(column, table):
+    starting = [] if several else _starting_so(column, name, dialect)
+    if not starting:
         held = [_wildcard(column, _held(group), dialect).sql for group in name.groups if group]
         return Condition(and_(column != "", *map(_require, held)), exact=False)
+    key = cast("Column[str]", column).table.c.id
+    is_start = name.pattern == f"{_literal_start(name.pattern)}*"
+    return Condition(key.in_(union(*starting)), exact=is_start)
+
+
+def _starting_so(column: ColumnElement[str], name: Name, dialect: str) -> list[Select[Any]]:
+    """The keys of names that begin, in any group, as the pattern does; none if no index helps."""
+    start = _literal_start(name.pattern)
+    table = cast("Column[str]", column).table
+    if len(name.groups) > 1 or not start or not _begins_an_index(column, table):
+        return []
     first, later = (_like(column, each, dialect) for each in (f"{start}*", f"*={start}*"))
-    found = select(table.c.id).where(first)
-    found_later = select(table.c.id).where(column.like(SEVERAL_GROUPS), later)
-    in_either = table.c.id.in_(found.union(found_later))
-    return Condition(in_either, exact=name.pattern == f"{start}*")
+    return [
+        select(table.c.id).where(first),
+        select(table.c.id).where(column.like(SEVERAL_GROUPS), later),
+    ]
+
+
+def _fuzzy(attribute: Attribute, match: Names, dialect: str) -> Condition:
+    """Names in ASCII by their search form, the others by their folded one, each by its index."""
+    search = _matched_column(attribute)
+    if attribute.folded_column is None:
+        return Condition(search != "", exact=False)
+    table = _table(attribute)
+    folded = table.c[attribute.folded_column]
+    found = [
+        select(table.c.id).where(
+            folded != EMPTY,
+            or_(
+                *(
+                    and_(*(_like(folded, _held(group), dialect) for group in name.groups if group))
+                    for name in match.folded
+                )
+            ),
+        )
+    ]
+    for name in dict.fromkeys((*match.names, *match.folded)):
+        starting = [] if match.several else _starting_so(search, name, dialect)
+        plain = _require(_name(search, name, match.several, dialect).sql)
+        found += starting or [select(table.c.id).where(plain)]
+    return Condition(table.c.id.in_(union(*found)), exact=False)
 
 
 def _held(group: str) -> str:

@@ -123,6 +123,7 @@ def parse_query(
     *,
     relational: bool = False,
     combined_date_time: bool = False,
+    fuzzy_names: bool = False,
 ) -> Query:
     """Read the identifier of a C-FIND request.
 
@@ -130,6 +131,7 @@ def parse_query(
         identifier: as received (its elements need not be valid for their VRs) or built.
         relational: relational queries were negotiated for this association.
         combined_date_time: combined date-time matching was negotiated.
+        fuzzy_names: names outside sequences match without regard to accents too.
     Raises:
         InvalidKeyError: the level or a needed unique key is missing or wrong, or a key is
             malformed.
@@ -156,7 +158,7 @@ def parse_query(
                     continue
             unsupported.append(_keyword(tag))
             continue
-        key, inside = _key(identifier, attribute, charset)
+        key, inside = _key(identifier, attribute, charset, fuzzy=fuzzy_names)
         keys.append(key)
         if inside or key.is_whole:
             if level is Level.IMAGE:
@@ -248,13 +250,16 @@ def _is_uid(text: str) -> bool:
     return len(text) <= _MAX_UID_LENGTH and re.fullmatch(r"[0-9.]+", text) is not None
 
 
-def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Key, list[_Unknown]]:
+def _key(
+    identifier: Identifier, attribute: Attribute, charset: str, *, fuzzy: bool
+) -> tuple[Key, list[_Unknown]]:
     """One key, and the unknown ones inside its item."""
     try:
         if attribute.vr == "SQ":
             return _sequence_key(identifier, attribute, charset)
         text = identifiers.text(identifier, attribute.tag, attribute.vr, charset)
-        return Key(attribute, match_of(text, attribute.vr, several=attribute.several)), []
+        match = match_of(text, attribute.vr, several=attribute.several, fuzzy=fuzzy)
+        return Key(attribute, match), []
     except InvalidKeyError:
         raise
     except ValueError as error:

@@ -53,6 +53,12 @@ class Attribute:
         """The column with the normalised person name, for VR PN only."""
         return f"{self.column}_search" if self.vr == "PN" else None
 
+    @property
+    def folded_column(self) -> str | None:
+        """The column with the name without accents, for VR PN of patients and studies only."""
+        has_one = self.vr == "PN" and self.level in (Level.PATIENT, Level.STUDY)
+        return f"{self.column}_folded" if has_one else None
+
     def item_attribute(self, keyword: str) -> Attribute:
         """The attribute of that keyword inside this sequence's items; it has no column."""
         return _attribute(self.level, keyword)

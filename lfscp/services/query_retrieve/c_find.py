@@ -31,7 +31,7 @@ class ArchiveFind(FindRequest):
     not_allowed = "this AE title may not query"
 
     def __init__(self, archive: Archive, settings: Settings, event: evt.Event) -> None:
-        super().__init__(settings, event)
+        super().__init__(settings, event, archive.interceptor)
         self._archive = archive
 
     def found(
@@ -61,6 +61,7 @@ class ArchiveFind(FindRequest):
                 model,
                 relational=options.relational,
                 combined_date_time=options.combined_date_time,
+                fuzzy_names=options.fuzzy_names or self.settings.query.fuzzy_names,
             ),
             self.settings.budgets.key_values,
         )

@@ -179,9 +179,18 @@ class _Retrieve:
             priority=_MEDIUM_PRIORITY if priority is None else priority,
             may_decode=self.settings.retrieve.decode_when_needed,
             locate=self._locate,
+            withheld=self._withheld,
             look=self.look,
             **originator,
         )
+
+    def _withheld(self, instance: StoredInstance) -> str:
+        asked = self.archive.interceptor
+        return "" if asked is None else asked.before_send(instance, self.receiver_title())
+
+    def receiver_title(self) -> str:
+        """The AE title of who gets the objects."""
+        return calling_ae_title(self.event)
 
     def _instances(self) -> Sequence[StoredInstance]:
         if not may(self.settings.peers, calling_ae_title(self.event), "retrieve"):
@@ -297,6 +306,10 @@ class _Move(_Retrieve):
             raise RefusedError(status.MOVE_DESTINATION_UNKNOWN, reason)
         self._destination = Destination(title, peer, self.settings.server)
         self._receiver = audit.AuditedPeer(title, peer.host)
+        self._title = title
+
+    def receiver_title(self) -> str:
+        return self._title
 
     def receiver(self) -> audit.AuditedPeer:
         return self._receiver

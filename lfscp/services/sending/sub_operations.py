@@ -109,6 +109,7 @@ class Sender:
         priority: of the C-STORE requests, as the retrieve's (0 medium, 1 high, 2 low).
         may_decode: whether compressed objects may be decoded for the receiver.
         locate: gives the place of an instance whose file has gone since it was selected.
+        withheld: why an object may not be sent; empty if it may.
         look: called several times a second while an object is converted; raises CalledOffError
             to end that.
         originator_ae_title: of a C-MOVE, its requestor's AE title.
@@ -119,6 +120,7 @@ class Sender:
     priority: int
     may_decode: bool
     locate: Callable[[StoredInstance], StoredInstance | None]
+    withheld: Callable[[StoredInstance], str] = lambda _instance: ""
     look: Callable[[], None] = lambda: None
     originator_ae_title: str | None = None
     originator_message_id: int | None = None
@@ -165,6 +167,9 @@ class Sender:
         self, association: Any, accepted: Accepted, instance: StoredInstance
     ) -> tuple[SubOperationOutcome, str, str]:
         """Outcome, reason, and the receiver's own words on a failure."""
+        reason = self.withheld(instance)
+        if reason:
+            return SubOperationOutcome.FAILED, reason, ""
         if not instance.path.exists():
             # Perhaps a newer copy has replaced it; else the attempt says what is wrong.
             instance = self.locate(instance) or instance

@@ -19,6 +19,7 @@ from lfscp.archive.errors import (
     IdentityMismatchError,
     InstanceElsewhereError,
     OutOfResourcesError,
+    StoreRefusedError,
     StudyProtectedError,
 )
 from lfscp.config import Settings
@@ -111,6 +112,9 @@ def refusal(error: OperationError) -> Dataset:
         case StudyProtectedError():
             comment = "an instance of a protected study is not replaced"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)
+        case StoreRefusedError(is_temporary=is_temporary):
+            code = status.OUT_OF_RESOURCES if is_temporary else status.NOT_AUTHORISED
+            return status.with_reason(code, error.reason)
         case OutOfResourcesError():
             return status.with_reason(status.OUT_OF_RESOURCES, error.reason)
         case _:

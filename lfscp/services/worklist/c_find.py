@@ -21,6 +21,7 @@ from lfscp.services.identifier import read
 
 if TYPE_CHECKING:
     from lfscp.archive.index.database.interruption import Interruption
+    from lfscp.archive.interceptor import Interceptor
     from lfscp.archive.workflow.worklist.worklist import Worklist
     from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
     from lfscp.config import Settings
@@ -46,8 +47,9 @@ class WorklistFind(FindRequest):
         folder: WorklistFolder | None,
         settings: Settings,
         event: evt.Event,
+        interceptor: Interceptor | None = None,
     ) -> None:
-        super().__init__(settings, event)
+        super().__init__(settings, event, interceptor)
         self._worklist = worklist
         self._folder = folder
 

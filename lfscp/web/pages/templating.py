@@ -70,18 +70,29 @@ def time(value: str) -> str:
 
 
 def name(value: str) -> str:
-    """A person name for people: DOE^JANE^^DR is DOE, JANE DR; other scripts follow in brackets."""
-    groups = [_group(group) for group in value.split("=")]
-    written = [group for group in groups if group]
+    """A person name for people: DOE^JANE^^DR is DOE, JANE DR; other scripts follow in brackets.
+
+    The ideographic and the phonetic group have no comma: Yamada^Tarou=山田^太郎=やまだ^たろう is
+    Yamada, Tarou (山田 太郎, やまだ たろう). Semicolons join several names.
+
+    Source: PS3.5 section 6.2.1.
+    """
+    return "; ".join(filter(None, map(_one_name, value.split("\\"))))
+
+
+def _one_name(value: str) -> str:
+    first, *others = value.split("=")
+    written = [_group(first, ", "), *(_group(group, " ") for group in others)]
+    written = [group for group in written if group]
     if not written:
         return ""
     return written[0] + (f" ({', '.join(written[1:])})" if written[1:] else "")
 
 
-def _group(group: str) -> str:
+def _group(group: str, after_family: str) -> str:
     family, *others = [part.strip() for part in group.split("^")]
     rest = " ".join(part for part in others if part)
-    return ", ".join(part for part in (family, rest) if part)
+    return after_family.join(part for part in (family, rest) if part)
 
 
 def values(value: object) -> list[str]:

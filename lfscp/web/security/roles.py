@@ -196,6 +196,15 @@ ADMIN: Final = (
     "DELETE /dicom-web/studies/{study}/series/{series}/instances/{instance}",
 )
 TABLE: Final = {Role.READ: READ, Role.WORK: WORK, Role.ADMIN: ADMIN}
+# Of plug-ins, whose routes are not known here.
+_CHANGING: Final = ("POST", "PUT", "PATCH", "DELETE")
+OF_PLUGINS: Final = {
+    Role.READ: ("GET /plugins/{path:path}",),
+    Role.WORK: tuple(f"{method} /plugins/{{path:path}}" for method in _CHANGING),
+    Role.ADMIN: tuple(
+        f"{method} /plugins/{{name}}/admin/{{path:path}}" for method in ("GET", *_CHANGING)
+    ),
+}
 _AS_GET: Final = ("HEAD", "OPTIONS")
 
 
@@ -227,7 +236,7 @@ def require_role(method: str, path: str, role: Role) -> None:
 @functools.cache
 def _entries() -> tuple[tuple[str, re.Pattern[str], Role], ...]:
     found = []
-    for role, entries in TABLE.items():
+    for role, entries in (*TABLE.items(), *OF_PLUGINS.items()):
         for entry in entries:
             method, _, path = entry.partition(" ")
             found.append((method, compile_path(path)[0], role))

@@ -30,7 +30,7 @@ def test_three_models_for_each_service() -> None:
     [
         (STUDY_FIND, b"\x01", b"\x01"),
         (STUDY_FIND, b"\x00\x01", b"\x00\x01"),
-        (STUDY_FIND, b"\x01\x01\x01\x01", b"\x01\x01\x00\x00"),  # no fuzzy names, no time zones
+        (STUDY_FIND, b"\x01\x01\x01\x01", b"\x01\x01\x01\x00"),  # no time zones
         (STUDY_FIND, b"\x02", b"\x00"),  # not a value the standard knows
         (STUDY_FIND, b"", b""),
         (STUDY_MOVE, b"\x01\x01", b"\x01\x00"),

@@ -167,10 +167,16 @@ def _named_patient() -> tuple[ColumnElement[bool], ...]:
 
 
 def _completed(table: Table) -> dict[str, ColumnElement[str]]:
-    """Values for the columns of a patient's attributes that have none; others stay."""
-    columns = (table.c[column.name] for column in attribute_columns(Level.PATIENT))
+    """Values for the columns of a patient's attributes that have none; others stay.
+
+    The folded form of a name goes with the name: it may be empty though there is a name.
+    """
+    columns = [table.c[column.name] for column in attribute_columns(Level.PATIENT)]
     return {
-        column.name: case((column == _EMPTY, bindparam(column.name)), else_=column)
+        column.name: case(
+            (table.c[column.name.removesuffix("_folded")] == _EMPTY, bindparam(column.name)),
+            else_=column,
+        )
         for column in columns
     }
 

@@ -48,6 +48,12 @@ def _several_groups(column: str) -> Index:
     return Index(f"ix_{column}_groups", column, sqlite_where=few, postgresql_where=few)
 
 
+def _folded(column: str) -> Index:
+    """The names that are not ASCII; matching.EMPTY is in its condition."""
+    few = text(f"{column} != ''")
+    return Index(None, column, sqlite_where=few, postgresql_where=few)
+
+
 def text_column(name: str) -> Column[str]:
     """A column of text that is empty unless it is given."""
     return Column(name, TEXT, nullable=False, server_default="")
@@ -58,12 +64,14 @@ def _flag(name: str) -> Column[int]:
 
 
 def attribute_columns(level: Level) -> list[Column[str]]:
-    """One text column per attribute of the level, and one more per person name to search in."""
+    """One text column per attribute of the level, and two more per person name to search in."""
     columns: list[Column[str]] = []
     for attribute in at_level(level):
         columns.append(text_column(attribute.column))
         if attribute.search_column is not None:
             columns.append(text_column(attribute.search_column))
+        if attribute.folded_column is not None:
+            columns.append(text_column(attribute.folded_column))
     return columns
 
 
@@ -104,6 +112,7 @@ study: Final = Table(
     Index(None, "patient_id"),
     Index(None, "patient_name_search"),
     _several_groups("patient_name_search"),
+    _folded("patient_name_folded"),
     Index(None, "patient_birth_date"),
     Index(None, "study_date", "study_time"),
     Index(None, "study_time"),
@@ -111,6 +120,7 @@ study: Final = Table(
     Index(None, "study_id"),
     Index(None, "referring_physician_name_search"),
     _several_groups("referring_physician_name_search"),
+    _folded("referring_physician_name_folded"),
     Index(None, "updated_at"),
     sqlite_autoincrement=True,
 )

@@ -64,9 +64,8 @@ _NOT_ATTRIBUTES: Final = frozenset(
     | {"emptyvaluematching", "multiplevaluematching"}
 )
 _MAX_NUMBER: Final = 2**31 - 1
-_FUZZY: Final = "fuzzymatching is not supported. Only literal matching has been performed."
 _FLAGS: Final = {
-    "fuzzymatching": _FUZZY,
+    "fuzzymatching": "",
     "emptyvaluematching": "emptyvaluematching is not supported.",
     "multiplevaluematching": "multiplevaluematching is not supported.",
 }
@@ -166,7 +165,7 @@ class _Reading:
             for text in self._given(name):
                 if text.lower() not in ("true", "false"):
                     raise _bad(name, "expected true or false")
-                if text.lower() == "true":
+                if text.lower() == "true" and warning:
                     self._warnings.append(warning)
 
     # Conditions
@@ -258,7 +257,8 @@ class _Reading:
     def _query(self, encoded: bytes, max_values: int) -> Query:
         identifier = read_identifier(encoded, EXPLICIT_VR_LITTLE_ENDIAN)
         require_within_limits(identifier, max_values)
-        query = parse_query(identifier, Model.STUDY_ROOT, relational=True)
+        is_fuzzy = any(text.lower() == "true" for text in self._given("fuzzymatching"))
+        query = parse_query(identifier, Model.STUDY_ROOT, relational=True, fuzzy_names=is_fuzzy)
         if query.level is not Level.IMAGE:
             own = read_identifier(self._identifier(self._of_objects), EXPLICIT_VR_LITTLE_ENDIAN)
             added = [object_key(own, tag) for tag in sorted(self._of_objects)]

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.interceptor import AskedQuery
 from lfscp.archive.query.ordered import Found
 from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.values.attributes import Level
@@ -29,6 +30,7 @@ from lfscp.web.dicomweb.model_forms import DICOM_XML, form_of
 from lfscp.web.dicomweb.searching.matches import MatchWriter
 from lfscp.web.dicomweb.searching.parameters import Search, read_search
 from lfscp.web.dicomweb.warning_header import warning_headers
+from lfscp.web.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 MAX_MATCHES: Final = 1_000_000
@@ -121,6 +123,11 @@ def _answer(asked: Asked, level: Level) -> Response:
     settings = asked.web.settings
     parameters = asked.request.query_params.multi_items()
     search = read_search(level, within, parameters, settings.budgets.key_values)
+    query = _asked_query(asked, search)
+    interceptor = asked.web.archive.interceptor
+    refused = interceptor.before_query(query) if interceptor is not None else ""
+    if refused:
+        raise Problem(HTTPStatus.FORBIDDEN, refused)
     wanted = (search.limit, settings.query.max_results or None, MAX_MATCHES)
     limit = min(each for each in wanted if each is not None)
     keys = _found(asked, search, limit)
@@ -128,6 +135,8 @@ def _answer(asked: Asked, level: Level) -> Response:
     if len(keys) > limit:
         keys, warnings = keys[:limit], (*warnings, _MORE)
     _record(asked, search, len(keys))
+    if interceptor is not None:
+        interceptor.after_query(query, len(keys))
     writer = MatchWriter(search.query, base_url(asked.request), search.named)
     return _Answer(asked, search, keys, writer, form, warnings).response()
 
@@ -154,6 +163,12 @@ def _record(asked: Asked, search: Search, matches: int) -> None:
     keys = keys_of(search.identifier, syntax)
     details = {"TransferSyntax": syntax, "keys": keys, "matches": matches}
     audit.queried(peer, _MODEL, search.identifier, details)
+
+
+def _asked_query(asked: Asked, search: Search) -> AskedQuery:
+    client = asked.request.client
+    name, address = caller_of(asked.request).name, client.host if client else ""
+    return AskedQuery(name, address, _MODEL, search.identifier, EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def studies(asked: Asked) -> Response:

@@ -16,7 +16,6 @@ from lfscp.observe import audit
 from tests.support.served_archive import Node, image
 from tests.support.web_app import serving
 
-FUZZY = '299 lfscp "fuzzymatching is not supported. Only literal matching has been performed."'
 REQUESTS = [{"ScheduledProcedureStepID": "S1", "RequestedProcedureID": "R1"}]
 
 
@@ -264,7 +263,6 @@ def test_all_fields_are_those_of_the_index(client):
 @pytest.mark.parametrize(
     ("path", "warning"),
     [
-        ("/studies?fuzzymatching=true&PatientID=P1", FUZZY),
         ("/instances?RescaleSlope=7", "RescaleSlope is not matched."),
         ("/instances?00091001=x", "(0009,1001) is not matched."),
         ("/studies?Modality=XX", "Modality is not matched."),
@@ -282,8 +280,16 @@ def test_what_is_not_done_is_said_in_a_warning(client, path, warning):
 
 
 def test_an_ordinary_search_has_no_warning(client):
-    for path in ("/studies?fuzzymatching=false&limit=2", "/series", "/instances"):
+    paths = ("/studies?fuzzymatching=false&limit=2", "/studies?fuzzymatching=true&PatientID=P1")
+    for path in (*paths, "/series", "/instances"):
         assert "warning" not in client.get(f"/dicom-web{path}").headers, path
+
+
+def test_fuzzy_matching_finds_kana_of_either_kind(client):
+    for name, literally in (("やまだ*", 1), ("ヤマダ*", 0)):
+        path = f"/dicom-web/studies?PatientName={name}"
+        found = [client.get(f"{path}&fuzzymatching={fuzzy}") for fuzzy in ("false", "true")]
+        assert [len(each.json()) if each.content else 0 for each in found] == [literally, 1]
 
 
 def test_the_node_s_own_limit_is_said(tmp_path):

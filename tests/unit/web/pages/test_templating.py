@@ -7,7 +7,7 @@ from jinja2 import StrictUndefined
 from pydicom.dataset import Dataset
 
 from lfscp.scu.identifiers import plain
-from lfscp.web.pages.templating import text, values
+from lfscp.web.pages.templating import name, text, values
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,19 @@ def test_what_is_absent_is_empty() -> None:
     for absent in (None, StrictUndefined()):
         assert text(absent) == ""
         assert values(absent) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("DOE^JANE^^DR", "DOE, JANE DR"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou (山田 太郎, やまだ たろう)"),
+        ("=山田^太郎=", "山田 太郎"),
+        ("Wang^XiaoDong==", "Wang, XiaoDong"),
+        ("Doe^Jane\\Roe^Jane", "Doe, Jane; Roe, Jane"),
+        ("", ""),
+        ("^^=", ""),
+    ],
+)
+def test_a_name_is_shown_with_all_its_groups(stored: str, shown: str) -> None:
+    assert name(stored) == shown

@@ -1,0 +1,381 @@
+"""The plug-ins of one process: asks those that decide, and tells the others.
+
+Rules: a plug-in that raises or does not answer is named in one line of the log, at most one every
+ten seconds for each hook, and counts as `plugins.on_failure` says. A decision is the first refusal,
+in the order of the plug-ins. Nothing here raises into its caller, except for a refusal itself.
+
+A parent that forks loads the plug-ins once; threads begin in `start`, in each process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pluggy
+
+from lfscp.archive.errors import StoreRefusedError
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.observe import metrics
+from lfscp.plugins.errors import PluginError
+from lfscp.plugins.events import (
+    AnsweredQuery,
+    Arrival,
+    CompleteStudy,
+    EndedJob,
+    PluginQuery,
+    Refusal,
+    Sending,
+    StoredObject,
+)
+from lfscp.plugins.in_use import PluginInUse
+from lfscp.plugins.loading import Loaded, load
+from lfscp.plugins.node import PluginNode, as_file
+from lfscp.plugins.specifications import ACTION, PROJECT, TOLD, Services, Specifications
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+    from pydicom.dataset import Dataset
+
+    from lfscp.archive.archive import Archive
+    from lfscp.archive.interceptor import AskedQuery
+    from lfscp.archive.store.received_objects import Received, Stored, StoredInstance
+    from lfscp.config import Settings
+    from lfscp.dicom.reading.header import Header
+
+_LOOK_EVERY_S: Final = 5.0  # whether one hangs
+
+
+class Plugins:
+    """The plug-ins of a node. Any thread may call any method; see archive.interceptor.
+
+    Args:
+        settings: of the node.
+        loaded: what `loading.load` gave.
+    """
+
+    def __init__(self, settings: Settings, loaded: tuple[Loaded, ...]) -> None:
+        self._settings = settings
+        self._archive: Archive | None = None
+        self._in_use: tuple[PluginInUse, ...] = ()
+        self._by_hook: dict[str, tuple[PluginInUse, ...]] = {}
+        self._is_started = False
+        self._stopping = threading.Event()
+        self._watch: threading.Thread | None = None
+        self._put_to_use(settings, loaded)
+
+    @classmethod
+    def load(cls, settings: Settings) -> Plugins:
+        """Load the plug-ins that the settings name.
+
+        Raises:
+            ConfigError: one cannot be used; names file, key and reason.
+        """
+        return cls(settings, load(settings.plugins))
+
+    @property
+    def loaded(self) -> tuple[Loaded, ...]:
+        """The plug-ins in use."""
+        return tuple(each.loaded for each in self._in_use)
+
+    # --- life ---
+
+    def open(self, archive: Archive) -> None:
+        """Let plug-ins use an archive, and be asked by it."""
+        self._archive = archive
+        for each in self._in_use:
+            each.node = self._node(each.loaded.name, self._settings)
+        archive.interceptor = self if self._in_use else None
+
+    def start(self) -> None:
+        """Begin in this process: each plug-in hears of the startup first."""
+        self._is_started = True
+        self._tell("startup")
+        self._watch_for_hanging()
+
+    def stop(self) -> None:
+        """Tell what waits, then the shutdown, within plugins.stop_timeout_s; take no more."""
+        self._stopping.set()
+        deadline = time.monotonic() + self._settings.plugins.stop_timeout_s
+        ending = [
+            threading.Thread(target=self._end, args=(each, deadline), daemon=True)
+            for each in self._in_use
+        ]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join(max(0.1, deadline - time.monotonic() + 1.0))
+
+    def _end(self, plugin: PluginInUse, deadline: float) -> None:
+        last = None
+        if "shutdown" in plugin.functions and self._is_started:
+            last = "shutdown", partial(plugin.run_told, "shutdown")
+        plugin.queue.end(last, max(0.0, deadline - time.monotonic()))
+
+    def prepare(self, settings: Settings) -> tuple[Loaded, ...]:
+        """Load what new settings name; nothing changes yet.
+
+        Raises:
+            ConfigError: one cannot be used.
+        """
+        return load(settings.plugins, self.loaded)
+
+    def renew(self, settings: Settings, loaded: tuple[Loaded, ...]) -> None:
+        """Use other plug-ins from now on; those that stay go on with their queue."""
+        before = self._in_use
+        self._put_to_use(settings, loaded)
+        new = [each for each in self._in_use if each not in before]
+        gone = [each for each in before if each not in self._in_use]
+        if self._archive is not None:
+            self.open(self._archive)
+        if not self._is_started:  # a parent, which must have no threads
+            return
+        deadline = time.monotonic() + settings.plugins.stop_timeout_s
+        for each in gone:
+            threading.Thread(target=self._end, args=(each, deadline), daemon=True).start()
+        for each in new:
+            self._tell_one(each, "startup")
+        self._watch_for_hanging()
+
+    def _put_to_use(self, settings: Settings, loaded: tuple[Loaded, ...]) -> None:
+        """Order the functions of all plug-ins, by pluggy's rules, the first plug-in first."""
+        known = {id(each.loaded): each for each in self._in_use}
+        size = settings.plugins.queue_size
+        in_use = [
+            known.get(id(each)) or PluginInUse(each, self._node(each.name, settings), size)
+            for each in loaded
+        ]
+        by_name = {each.loaded.name: each for each in in_use}
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(Specifications)
+        for each in reversed(in_use):  # pluggy calls the last one first
+            manager.register(each.loaded.plugin, each.loaded.name)
+        by_hook = {}
+        for hook in {hook for each in loaded for hook in each.hooks}:
+            found = getattr(manager.hook, hook).get_hookimpls()
+            for implementation in found:
+                by_name[implementation.plugin_name].add(hook, implementation.function)
+            by_hook[hook] = tuple(by_name[each.plugin_name] for each in reversed(found))
+        self._settings, self._in_use, self._by_hook = settings, tuple(in_use), by_hook
+
+    def _node(self, name: str, settings: Settings) -> PluginNode:
+        own = settings.plugins.settings.get(name, {})
+        return PluginNode(name, own, settings.server.ae_title, self._archive)
+
+    # --- deciding ---
+
+    def before_store(self, received: Received, header: Header) -> None:
+        """Raise StoreRefusedError if a plug-in does not let an object in."""
+        if "may_store" not in self._by_hook:
+            return
+        arrival = Arrival(
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            header.study_instance_uid,
+            header.series_instance_uid,
+            received.transfer_syntax_uid,
+            received.calling_ae_title,
+            partial(_open_received, received, header),
+        )
+        try:
+            refused = self._decide("may_store", arrival=arrival)
+        finally:
+            arrival.end()
+        if refused is not None:
+            raise StoreRefusedError(refused.reason, is_temporary=refused.is_temporary)
+
+    def before_send(self, instance: StoredInstance, destination: str) -> str:
+        """Why an object may not be sent; empty if it may."""
+        if "before_send" not in self._by_hook:
+            return ""
+        sending = Sending(
+            instance.sop_class_uid,
+            instance.sop_instance_uid,
+            instance.study_uid,
+            instance.series_uid,
+            destination,
+        )
+        refused = self._decide("before_send", sending=sending)
+        return "" if refused is None else refused.reason
+
+    def before_query(self, asked: AskedQuery) -> str:
+        """Why a query may not be answered; empty if it may."""
+        if "may_find" not in self._by_hook:
+            return ""
+        refused = self._decide("may_find", query=PluginQuery(*asked))
+        return "" if refused is None else refused.reason
+
+    def _decide(self, hook: str, **arguments: Any) -> Refusal | None:
+        settings = self._settings.plugins
+        for each in self._by_hook.get(hook, ()):
+            try:
+                answer = each.calls.call(
+                    partial(each.run, hook, **arguments), settings.decision_timeout_s
+                )
+                if not (answer is None or isinstance(answer, Refusal)):
+                    raise TypeError("neither None nor a Refusal")  # noqa: TRY301 - it failed, too
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                each.failed(hook, error)
+                answer = None
+                if settings.on_failure == "refuse":
+                    answer = Refusal(f"plug-in {each.loaded.name} failed", is_temporary=True)
+            else:
+                outcome = "done" if answer is None else "refused"
+                metrics.PLUGIN_CALLS.of(hook, outcome).add()
+            if isinstance(answer, Refusal):
+                return answer
+        return None
+
+    def apply_action(self, name: str, dataset: Dataset) -> Dataset:
+        """Have one plug-in change an object on its way through a route.
+
+        Args:
+            name: of the plug-in.
+        Raises:
+            PluginError: there is none, it has no route_action, it failed or took too long.
+        """
+        for each in self._by_hook.get(ACTION, ()):
+            if each.loaded.name == name:
+                return self._act(each, dataset)
+        raise PluginError("change the object", f"no plug-in {name} has the hook {ACTION}")
+
+    def _act(self, plugin: PluginInUse, dataset: Dataset) -> Dataset:
+        from pydicom.dataset import Dataset
+
+        name = plugin.loaded.name
+        try:
+            changed = plugin.calls.call(
+                partial(plugin.run, ACTION, dataset=dataset), self._settings.plugins.hang_s
+            )
+            if not (changed is None or isinstance(changed, Dataset)):
+                raise TypeError("neither None nor a Dataset")  # noqa: TRY301 - it failed, too
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            plugin.failed(ACTION, error)
+            reason = f"plug-in {name} failed, see the log"
+            raise PluginError("change the object", reason) from error
+        metrics.PLUGIN_CALLS.of(ACTION, "done").add()
+        return dataset if changed is None else changed
+
+    def has_action(self, name: str) -> bool:
+        """Whether a plug-in of this name has a route_action."""
+        return any(each.loaded.name == name for each in self._by_hook.get(ACTION, ()))
+
+    # --- telling ---
+
+    def after_store(self, received: Received, stored: Stored) -> None:
+        """Tell of an object that was stored."""
+        if "stored" not in self._by_hook or stored.outcome.value not in ("stored", "replaced"):
+            return
+        told = StoredObject(
+            received.sop_class_uid,
+            received.sop_instance_uid,
+            stored.study_uid,
+            stored.series_uid,
+            received.transfer_syntax_uid,
+            received.calling_ae_title,
+            stored.size,
+            is_new=stored.outcome.value == "stored",
+        )
+        self._tell("stored", stored=told)
+
+    def after_query(self, asked: AskedQuery, matches: int) -> None:
+        """Tell of a query that was answered."""
+        if "found" in self._by_hook:
+            self._tell("found", answered=AnsweredQuery(PluginQuery(*asked), matches))
+
+    def notify_study_complete(self, study_uid: str) -> None:
+        """Tell of a study to which no object has come for the quiet time."""
+        self._tell("study_complete", study=CompleteStudy(study_uid))
+
+    def job_ended(self, job: EndedJob) -> None:
+        """Tell of a job that has ended."""
+        self._tell("job_ended", job=job)
+
+    def _tell(self, hook: str, **arguments: Any) -> None:
+        for each in self._by_hook.get(hook, ()):
+            self._tell_one(each, hook, **arguments)
+
+    def _tell_one(self, plugin: PluginInUse, hook: str, **arguments: Any) -> None:
+        if hook in plugin.functions:
+            plugin.queue.put(hook, partial(self._run_told, plugin, hook, arguments))
+            self._count_waiting()
+
+    def _run_told(self, plugin: PluginInUse, hook: str, arguments: dict[str, Any]) -> None:
+        plugin.run_told(hook, **arguments)
+        self._count_waiting()
+
+    def _count_waiting(self) -> None:
+        metrics.PLUGIN_EVENTS.set(sum(len(each.queue) for each in self._in_use))
+
+    def _watch_for_hanging(self) -> None:
+        if self._watch is None and any(hook in TOLD for hook in self._by_hook):
+            self._watch = threading.Thread(
+                target=self._name_hanging, name="lfscp-plugin-watch", daemon=True
+            )
+            self._watch.start()
+
+    def _name_hanging(self) -> None:
+        while not self._stopping.wait(min(_LOOK_EVERY_S, self._settings.plugins.hang_s)):
+            for each in self._in_use:
+                each.queue.name_if_hanging(self._settings.plugins.hang_s)
+
+    # --- adding ---
+
+    def services(self) -> Iterator[tuple[str, Services]]:
+        """What plug-ins add to DICOM, each with the name of the plug-in.
+
+        Raises:
+            PluginError: one does not say what it adds.
+        """
+        for each in self._by_hook.get("handlers", ()):
+            added = self._added(each, "handlers", Services)
+            if added is not None:
+                yield each.loaded.name, added
+
+    def routers(self) -> Iterator[tuple[str, APIRouter]]:
+        """What plug-ins add to HTTP, each with its name; one that fails is named in the log."""
+        from fastapi import APIRouter
+
+        for each in self._by_hook.get("routes", ()):
+            try:
+                added = self._added(each, "routes", APIRouter)
+            except PluginError as error:
+                each.say("plug-in brings no routes", "routes", reason=error.reason)
+                continue
+            if added is not None:
+                yield each.loaded.name, added
+
+    @staticmethod
+    def _added(plugin: PluginInUse, hook: str, kind: type[Any]) -> Any:
+        name = plugin.loaded.name
+        try:
+            added = plugin.run(hook)
+        except Exception as error:
+            plugin.failed(hook, error)
+            reason = f"plug-in {name} failed in {hook}, see the log"
+            raise PluginError("add what a plug-in brings", reason) from error
+        if not (added is None or isinstance(added, kind)):
+            reason = f"{hook} of plug-in {name} must give None or {kind.__name__}"
+            raise PluginError("add what a plug-in brings", reason)
+        metrics.PLUGIN_CALLS.of(hook, "done").add()
+        return added
+
+
+def _open_received(received: Received, header: Header) -> Any:
+    """A received object as a DICOM file."""
+    if received.spooled_path is not None:
+        return open(received.spooled_path, "rb")
+    head = part10_header(
+        header.sop_class_uid,
+        header.sop_instance_uid,
+        received.transfer_syntax_uid,
+        received.calling_ae_title,
+    )
+    return as_file(head, received.dataset or b"")
