@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Table, insert, select
 
 from lfscp.archive.index.tables.maintenance_tables import protection
+from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.archive.index.tables.workflow_tables import (
     commitment,
     commitment_request,
@@ -30,6 +31,7 @@ from lfscp.dicom.models.element_tree import read_tree
 
 _TABLES: Final = (
     protection,
+    study_label,
     worklist_item,
     worklist_step,  # after the items, which they refer to
     procedure_step,
@@ -42,7 +44,7 @@ _Rows = list[tuple[Any, ...]]
 
 
 def carry_over(index: Path, into: Connection) -> None:
-    """Copy protected studies, worklist, procedure steps and commitments.
+    """Copy protected studies, labels, worklist, procedure steps and commitments.
 
     Args:
         index: the old SQLite index; it may be missing, and nothing in it is changed.

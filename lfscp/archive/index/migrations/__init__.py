@@ -17,11 +17,12 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.tables.job_tables import job
 from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.index.tables.schema import instance
+from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.archive.index.tables.workflow_tables import worklist_item
 from lfscp.observe.systemd import notify
 
-HEAD: Final = "0007"
-_KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+HEAD: Final = "0008"
+_KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 _NOTHING: Final = ""  # the revision of a database without our tables
 _PATIENCE_US: Final = 1_800_000_000  # asked of systemd: a large index takes minutes
 _LOCK_KEY: Final = 0x6C66736370  # "lfscp", as PostgreSQL numbers its advisory locks
@@ -97,7 +98,7 @@ def _lock(connection: Connection) -> None:
 
 
 def _create(connection: Connection) -> None:
-    tables = (job, maintenance, worklist_item)
+    tables = (job, maintenance, study_label, worklist_item)
     metadata = instance.metadata
     assert all(table.metadata is metadata for table in tables)  # noqa: S101 - one schema has them all
     metadata.create_all(connection, checkfirst=False)

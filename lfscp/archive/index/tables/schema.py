@@ -111,6 +111,8 @@ study: Final = Table(
     Index(None, "study_id"),
     Index(None, "referring_physician_name_search"),
     _several_groups("referring_physician_name_search"),
+    Index(None, "study_description"),
+    Index(None, "received_at"),
     Index(None, "updated_at"),
     sqlite_autoincrement=True,
 )
