@@ -301,6 +301,11 @@ def test_selected_studies_are_labelled_protected_downloaded_and_deleted(page, ur
     assert [row["patient_id"] for row in table] == ["ID001", "ID002"]
     assert {(row["labels"], row["calling_ae_titles"]) for row in table} == {("teaching", "SCANNER")}
 
+    chosen.get_by_role("button", name="Remove").click()
+    expect(page.locator("#studies .label")).to_have_count(0)
+    chosen.get_by_role("button", name="Add").click()
+    expect(page.locator("#studies .label")).to_have_count(2)
+
     chosen.get_by_role("button", name="Delete").click()  # two are protected
     expect(page.locator(".toast.failed")).to_contain_text("2 of these studies are protected")
     chosen.get_by_role("button", name="Unprotect").click()

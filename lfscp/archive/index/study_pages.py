@@ -187,14 +187,10 @@ def labels(connection: Connection) -> list[str]:
 
 
 def _distinct(connection: Connection, column: Column[str]) -> list[str]:
-    """The values of a column, each read with one step in its index, however many rows."""
-    found: list[str] = []
-    last = ""
-    while True:
-        following = connection.execute(
-            select(column).where(column > last).order_by(column).limit(1)
-        ).scalar()
-        if following is None or len(found) == MAX_PAGE:
-            return found
-        found.append(following)
-        last = following
+    """The values of a column, each found with one step in its index, however many rows."""
+    found = select(func.min(column).label("value")).where(column > "")
+    values = found.cte("distinct_values", recursive=True)
+    greater = select(func.min(column)).where(column > values.c.value).scalar_subquery()
+    values = values.union_all(select(greater).where(values.c.value.is_not(None)))
+    wanted = select(values.c.value).where(values.c.value.is_not(None)).limit(MAX_PAGE)
+    return list(connection.execute(wanted).scalars())

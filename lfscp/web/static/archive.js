@@ -29,9 +29,9 @@ async function refresh() {
   document.getElementById("searching").classList.add("on");
   try {
     const answer = await fetch(address("/archive/rows", parameters()), { signal: mine.signal });
-    const text = await answer.text();
-    if (!answer.ok || answer.redirected) { location.reload(); return; } // the page itself says why
-    const found = new DOMParser().parseFromString(text, "text/html");
+    if (answer.status === 401 || answer.redirected) { location.reload(); return; } // to log in
+    if (!answer.ok) { toast(await reasonOf(answer), "", true); return; }
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html");
     const focused = document.activeElement?.closest("#heads") ? document.activeElement.textContent : "";
     for (const id of ["heads", "studies", "found"]) document.getElementById(id).replaceWith(found.getElementById(id));
     if (focused) [...document.querySelectorAll("#heads .sort")].find((each) => each.textContent === focused)?.focus();

@@ -132,7 +132,8 @@ def test_no_page_scans_a_table_or_sorts_one(connection, read):
 
     for statement, parameters in statements:
         plan = steps(connection, statement, parameters)
-        tables = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
+        scans = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
+        tables = [step for step in scans if "distinct_values" not in step]  # made by the statement
         assert tables == [], (statement, plan)
         if "FROM study JOIN patient" in statement:
             assert not any("TEMP B-TREE" in step for step in plan), (statement, plan)
