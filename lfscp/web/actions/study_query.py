@@ -141,7 +141,7 @@ class StudyQuery:
             limit=limit,
         )
 
-    def address(self, path: str = "/", **changes: object) -> str:
+    def address(self, path: str = "/", /, **changes: object) -> str:
         """The address of the same list with some parameters changed.
 
         A change of anything but the place in the list leads to its first page.

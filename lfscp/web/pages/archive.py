@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
 
 from lfscp.archive.index import study_pages
+from lfscp.archive.index.browse import Cursor
 from lfscp.archive.index.study_pages import MAX_COUNT
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.jobs import submit
@@ -62,15 +63,17 @@ def _found(web: Web, asked: StudyQuery) -> dict[str, Any]:
         "has_one": count == 1,
         "first": first,
         "last": first + len(page.rows) - 1,
-        "next": _neighbour(asked, after=page.next, page=asked.page + 1),
-        "previous": _neighbour(asked, before=page.previous, page=max(1, asked.page - 1)),
+        "next": _neighbour(asked, "after", page.next, asked.page + 1),
+        "previous": _neighbour(asked, "before", page.previous, max(1, asked.page - 1)),
     }
 
 
-def _neighbour(asked: StudyQuery, page: int, **cursor: study_pages.Cursor | None) -> str:
+def _neighbour(asked: StudyQuery, direction: str, cursor: Cursor | None, page: int) -> str:
     """The address of another page of the list; empty if there is none."""
-    ((name, value),) = cursor.items()
-    return asked.address(page=page, **{name: cursors.to_text(value)}) if value else ""
+    if cursor is None:
+        return ""
+    place: dict[str, object] = {direction: cursors.to_text(cursor), "page": page}
+    return asked.address(**place)
 
 
 @router.post("/archive/send")
