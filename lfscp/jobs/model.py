@@ -110,10 +110,11 @@ _PARAMETERS: Final = {
     JobKind.ECHO: {"retries"},
     JobKind.FIND: {"retries", "keys", "level", "model", "limit"},
     JobKind.RETRIEVE: {"retries", "keys", "level", "model", "method", "destination", "folder"},
-    JobKind.SEND: {"retries", "paths", "studies", "commit"},
+    JobKind.SEND: {"retries", "paths", "studies", "series", "commit"},
     JobKind.COLLECT: {"retries", "keys", "model", "method"},
     JobKind.CORRECT: {"retries", "studies", "study_keys", "changes", "user"},
 }
+_SOURCES: Final = ("studies", "series", "paths")  # of what is sent
 _CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
 
 
@@ -129,9 +130,9 @@ class JobRequest:
                 "patient-study"), `limit` of matches.
             retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title),
                 `folder` (below web.roots, for a copy of the objects as files).
-            send: `paths` (files and folders below web.roots), `studies` (UIDs of the archive),
-                `commit` (whether an object counts as delivered only once the peer has committed to
-                keep it).
+            send: `paths` (files and folders below web.roots), `studies` and `series` (UIDs of the
+                archive), `commit` (whether an object counts as delivered only once the peer has
+                committed to keep it).
             collect: `keys`, `model`, `method`.
             correct: `studies` (UIDs of the archive), `study_keys` (of their rows), `changes`
                 {keyword: new value}, `user` (who asked for it).
@@ -231,12 +232,13 @@ def _check_values(parameters: Mapping[str, JSON]) -> None:
 
 
 def _check_sources(parameters: Mapping[str, JSON]) -> None:
-    for name in ("paths", "studies"):
+    for name in _SOURCES:
         values = parameters.get(name, [])
         if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
             raise InvalidRequestError(f"parameters.{name}", "expected a list of texts")
-    if not parameters.get("paths") and not parameters.get("studies"):
-        raise InvalidRequestError("parameters", "nothing to send: expected paths or studies")
+    if not any(parameters.get(name) for name in _SOURCES):
+        expected = "expected paths, studies or series"
+        raise InvalidRequestError("parameters", f"nothing to send: {expected}")
     if type(parameters.get("commit", False)) is not bool:
         raise InvalidRequestError("parameters.commit", "expected true or false")
 
@@ -319,9 +321,7 @@ class Job:
         facts = ", ".join(str(peer) for peer in self.peers)
         keys = self.parameters.get("keys") or {}
         named = [f"{name}={value}" for name, value in keys.items() if value not in ("", None)]
-        named += [
-            str(each) for name in ("studies", "paths") for each in self.parameters.get(name, [])
-        ]
+        named += [str(each) for name in _SOURCES for each in self.parameters.get(name, [])]
         if named:
             facts += " " + " ".join(named[:4]) + (" …" if len(named) > 4 else "")
         return f"{self.state} job: {_DTOOLS_NAMES[self.kind]} request: {facts}"

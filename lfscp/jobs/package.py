@@ -1,4 +1,6 @@
-"""Packs studies into a ZIP with a DICOMDIR, while the ZIP is read (PS3.10, PS3.3 annex F).
+"""Packs studies, series or instances into a ZIP with a DICOMDIR, while the ZIP is read.
+
+Source: PS3.10, PS3.3 annex F.
 
 The DICOMDIR comes first, made from the headers in a temporary folder. Then the objects go from the
 archive into the ZIP piece by piece; none is copied to disk. While a directory is made, each object
@@ -90,19 +92,19 @@ class PackageError(Exception):
         self.passing = passing
 
 
-def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
+def package(archive: Archive, uids: Sequence[str], level: Level = Level.STUDY) -> Iterator[bytes]:
     """The ZIP of these studies, piece by piece; the DICOMDIR is made before this returns.
 
     Args:
-        studies: Study Instance UIDs. Studies and objects that are gone are left out.
+        uids: of studies, or of what `level` says. What is gone is left out.
     Raises:
         ArchiveError: the index cannot be read.
         PackageError: they have too many objects, or another ZIP is being made.
     """
-    instances = archive.select(Level.STUDY, {Level.STUDY: list(dict.fromkeys(studies))})
+    instances = archive.select(level, {level: list(dict.fromkeys(uids))})
     if len(instances) > MAX_PACKED:
         raise PackageError(
-            f"a ZIP holds at most {MAX_PACKED:,} objects, and these studies have "
+            f"a ZIP holds at most {MAX_PACKED:,} objects, and these are "
             f"{len(instances):,}; select fewer, or retrieve them into a folder"
         )
     if not _MAKING.acquire(blocking=False):

@@ -192,11 +192,12 @@ def _objects(
 
     paths = [allowed_path(path, settings.web.roots) for path in job.parameters.get("paths", [])]
     instances = objects_in(paths, on_other=other, on_note=odd)
-    for study in job.parameters.get("studies", []):
-        found = archive.select(Level.STUDY, {Level.STUDY: [study]})
-        if not found:
-            control.problem(study, "there is no such study in the archive")
-        instances += found
+    for level, name in ((Level.STUDY, "studies"), (Level.SERIES, "series")):
+        for uid in job.parameters.get(name, []):
+            found = archive.select(level, {level: [uid]})
+            if not found:
+                control.problem(uid, f"there is no such {level.lower()} in the archive")
+            instances += found
     return list({each.sop_instance_uid: each for each in instances}.values())
 
 

@@ -49,10 +49,11 @@ from lfscp.web.dicomweb.searching import search
 from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES, MAX_BYTES_OF_ALL
 from lfscp.web.ohif.viewer import Viewer, ViewerRoute
+from lfscp.web.pages import archive as archive_page
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import corrections as corrections_pages
 from lfscp.web.pages import jobs as jobs_page
-from lfscp.web.pages import login, provider_login, remote
+from lfscp.web.pages import login, provider_login, remote, study_acts
 from lfscp.web.pages import node as node_page
 from lfscp.web.pages import procedure_steps as procedure_steps_pages
 from lfscp.web.pages import studies as studies_pages
@@ -85,7 +86,8 @@ _API: Final = (
     *(jobs, routes, peers, node, monitoring, documents, dtools),
 )
 _PAGES: Final = (
-    *(studies_pages, corrections_pages, worklist_pages, procedure_steps_pages, commitments_page),
+    *(archive_page, studies_pages, study_acts, corrections_pages),
+    *(worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login, provider_login),
 )
 # Routes are tried in their order: frames, which viewers ask for by the thousand, come first. The

@@ -1,8 +1,8 @@
 """Fills an index with rows by the hundred thousand, through the archive's own tables.
 
-A study has two series of fifty instances and a patient of its own. Every text comes from a header
-that the archive's reader has read, so that rows are as long as real ones; keys and what is searched
-for differ from row to row. There are no files behind the rows.
+A study has two series, of fifty instances unless told otherwise, and a patient of its own. Every
+text comes from a header that the archive's reader has read, so that rows are as long as real ones;
+keys and what is searched for differ from row to row. There are no files behind the rows.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from sqlalchemy import Connection, Table, func, select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.tables.schema import TABLES
+from lfscp.archive.index.tables.study_tables import study_label, study_source
 from lfscp.dicom.reading.header import read_header
 from lfscp.dicom.values.attributes import Level, at_level
 from lfscp.dicom.values.person_names import search_form
 
 SERIES_PER_STUDY: Final = 2
 INSTANCES_PER_SERIES: Final = 50
-PER_STUDY: Final = SERIES_PER_STUDY * INSTANCES_PER_SERIES
 _BATCH_STUDIES: Final = 100
 _RECEIVED_MS: Final = 1_700_000_000_000
+_DESCRIPTIONS: Final = (
+    *("CT thorax with contrast", "MR brain", "US abdomen", "chest pa and lateral"),
+    *("CT abdomen", "MR knee left", "echo transthoracic", "hand right", "", "follow-up"),
+)
 _ROOT: Final = "2.25.93481027465.8"
 
 Row = dict[str, Any]
@@ -59,6 +63,10 @@ class Filled:
         return f"Filler^Number{self.number:07d}"
 
     @property
+    def patient_birth_date(self) -> str:
+        return f"{1930 + self.number % 90}{1 + self.number % 12:02d}{1 + self.number % 28:02d}"
+
+    @property
     def accession_number(self) -> str:
         return f"ACC{self.number:07d}"
 
@@ -71,6 +79,27 @@ class Filled:
     def study_time(self) -> str:
         seconds = self.number * 37 % 86400
         return f"{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
+
+    @property
+    def study_description(self) -> str:
+        return _DESCRIPTIONS[self.number % len(_DESCRIPTIONS)]
+
+    @property
+    def referring_physician_name(self) -> str:
+        return f"Referrer^Number{self.number % 400:03d}"
+
+    @property
+    def received_at(self) -> int:
+        return _RECEIVED_MS + self.number * 60_000
+
+    @property
+    def calling_ae_title(self) -> str:
+        return f"MODALITY{self.number % 20:02d}"
+
+    @property
+    def label(self) -> str:
+        """One in fifty has one; else empty."""
+        return f"label {self.number // 50 % 5}" if self.number % 50 == 0 else ""
 
     @property
     def modality(self) -> str:
@@ -90,7 +119,9 @@ def _templates() -> dict[Level, Row]:
                 row[attribute.search_column] = search_form(row[attribute.column])
         for column in table.columns:
             if column.name not in row and not column.primary_key and not column.foreign_keys:
-                row[column.name] = _RECEIVED_MS if column.type.python_type is int else ""
+                is_time = column.name.endswith("_at")
+                number = _RECEIVED_MS if is_time else 0
+                row[column.name] = number if column.type.python_type is int else ""
         rows[level] = row
     rows[Level.IMAGE] |= {
         "transfer_syntax_uid": dul.EXPLICIT_LE,
@@ -118,7 +149,8 @@ def _copy(connection: Connection, table: Table, rows: list[Row]) -> None:
 class Filling:
     """Adds studies to an archive's index; counts on from what it has added before."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, per_series: int = INSTANCES_PER_SERIES) -> None:
+        self._per_series = per_series
         self._index = archive.index
         self._templates = _templates()
         self._keys: dict[Level, Iterator[int]] = {}  # free ones, while a batch is added
@@ -127,11 +159,11 @@ class Filling:
     @property
     def instances(self) -> int:
         """How many there are."""
-        return self.studies * PER_STUDY
+        return self.studies * SERIES_PER_STUDY * self._per_series
 
     def fill_to(self, instances: int) -> None:
         """Add studies until there are so many instances, rounded up to whole studies."""
-        wanted = -(-instances // PER_STUDY)
+        wanted = -(-instances // (SERIES_PER_STUDY * self._per_series))
         while self.studies < wanted:
             self._add(range(self.studies, min(self.studies + _BATCH_STUDIES, wanted)))
 
@@ -149,6 +181,20 @@ class Filling:
                     _copy(connection, table, rows[level])
                 else:
                     connection.execute(table.insert(), rows[level])
+            keys = {row["study_instance_uid"]: row["id"] for row in rows[Level.STUDY]}
+            made = [Filled(number) for number in numbers]
+            sources = [
+                {"study_fk": keys[each.study_uid], "calling_ae_title": each.calling_ae_title}
+                for each in made
+            ]
+            connection.execute(study_source.insert(), sources)
+            labels = [
+                {"study_instance_uid": each.study_uid, "label": each.label}
+                for each in made
+                if each.label
+            ]
+            if labels:
+                connection.execute(study_label.insert(), labels)
         self.studies = numbers.stop
 
     def settle(self) -> None:
@@ -165,6 +211,7 @@ class Filling:
             "patient_id": made.patient_id,
             "patient_name": made.patient_name,
             "patient_name_search": search_form(made.patient_name),
+            "patient_birth_date": made.patient_birth_date,
         }
         yield Level.PATIENT, self._templates[Level.PATIENT] | {"id": patient_key} | of_patient
         yield (
@@ -179,6 +226,11 @@ class Filling:
                 "study_time": made.study_time,
                 "accession_number": made.accession_number,
                 "study_id": str(number),
+                "study_description": made.study_description,
+                "referring_physician_name": made.referring_physician_name,
+                "referring_physician_name_search": search_form(made.referring_physician_name),
+                "received_at": made.received_at,
+                "updated_at": made.received_at,
             },
         )
         for at in range(SERIES_PER_STUDY):
@@ -199,7 +251,7 @@ class Filling:
             },
         )
         template = self._templates[Level.IMAGE]
-        for at in range(1, INSTANCES_PER_SERIES + 1):
+        for at in range(1, self._per_series + 1):
             yield (
                 Level.IMAGE,
                 template
@@ -208,6 +260,7 @@ class Filling:
                     "series_fk": key,
                     "sop_instance_uid": f"{uid}.{at}",
                     "instance_number": str(at),
+                    "calling_ae_title": made.calling_ae_title,
                     "path": f"{made.study_uid}/{uid}/{uid}.{at}.dcm",
                 },
             )

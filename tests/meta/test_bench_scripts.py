@@ -79,6 +79,16 @@ def test_growth_names_every_plan_and_finds_no_scan(tmp_path):
     assert "STUDY by Accession Number: SEARCH study USING INDEX" in printed
 
 
+def test_the_page_is_asked_for_every_order_and_filter(tmp_path):
+    printed = run(
+        *(BENCH / "page.py", "--studies", 120, "--repeats", 1, "--limit", 60_000),
+        *("--folder", tmp_path, "--markdown"),
+    )
+    assert "120 studies and 1,200 objects" in printed
+    assert "| by received, from the end" in printed
+    assert "| filter: calling AE, by name" in printed
+
+
 def test_a_profile_of_an_association_is_printed(tmp_path):
     printed = run(
         BENCH / "profile_association.py", "store", "--count", 3, "--folder", tmp_path, "--lines", 5

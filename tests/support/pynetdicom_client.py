@@ -25,10 +25,10 @@ Contents = dict[str, tuple[str, bytes]]  # by UID: transfer syntax and bytes of 
 
 @contextmanager
 def association(
-    port: int, offered: Iterable[tuple[str, str]], **options: Any
+    port: int, offered: Iterable[tuple[str, str]], sender: str = "PYNETDICOM", **options: Any
 ) -> Iterator[Association]:
     """An association that offers each (abstract, transfer syntax) in its own context."""
-    ae = AE("PYNETDICOM")
+    ae = AE(sender)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     contexts = [build_context(abstract, transfer) for abstract, transfer in offered]
     assoc = ae.associate("127.0.0.1", port, contexts=contexts, **options)

@@ -8,7 +8,7 @@ are made for the rows of the page only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,64 +19,44 @@ from sqlalchemy import (
     Select,
     bindparam,
     func,
-    literal_column,
-    or_,
     select,
     tuple_,
     union_all,
 )
 
+from lfscp.archive.index.labels import labels_among
 from lfscp.archive.index.protection import protected_among
 from lfscp.archive.index.removal import named
-from lfscp.archive.index.tables.dialects import holds_text, leading_integer
+from lfscp.archive.index.tables.dialects import leading_integer
 from lfscp.archive.index.tables.schema import instance, patient, series, study
+from lfscp.archive.index.tables.study_tables import study_source
+from lfscp.archive.index.text_search import begins, names_hold, words_of
 from lfscp.dicom.values.attributes import Level, at_level
-from lfscp.dicom.values.folded_names import folded_forms
-from lfscp.dicom.values.person_names import search_form
 
 MAX_PAGE: Final = 500
 MAX_NAMES: Final = 10  # of one patient that are shown
-MAX_WORDS: Final = 20  # of a search; further ones narrow it no more
-MAX_WORD: Final = 250  # characters of one of them
-_ESCAPE: Final = "\\"
-_EMPTY: Final[ColumnElement[str]] = literal_column("''")  # in the condition of an index
 
 Cursor = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows, each by column name, and the cursor of the next page; None on the last one."""
+    """Some rows, each by column name.
+
+    Attributes:
+        next: the cursor of the next page; None on the last one. `previous` likewise.
+    """
 
     rows: list[dict[str, Any]]
     next: Cursor | None
-
-
-@dataclass(frozen=True, slots=True)
-class StudyFilter:
-    """Conditions for studies.
-
-    Args:
-        text: words; each must be in the patient's name (accents do not count) or the study's
-            description, or begin the Patient ID or the accession number, or be the Study Instance
-            UID.
-        modality: of one of the series, such as CT.
-        date_from: first study date, YYYYMMDD; `date_to` the last one.
-        patient_key: the row of the patient in the index.
-    """
-
-    text: str = ""
-    modality: str = ""
-    date_from: str = ""
-    date_to: str = ""
-    patient_key: int | None = None
+    previous: Cursor | None = None
 
 
 _PATIENT: Final = [patient.c[each.column] for each in at_level(Level.PATIENT)]
 _STUDY: Final = [
     study.c[each.column] for level in (Level.PATIENT, Level.STUDY) for each in at_level(level)
 ]
-_STUDY_ROW: Final = select(
+STUDY_ROW: Final = select(
     study.c.id,
     study.c.patient_id_fk,
     study.c.received_at,
@@ -116,41 +96,6 @@ _SERIES_NUMBER: Final = leading_integer(series.c.series_number)
 _INSTANCE_NUMBER: Final = leading_integer(instance.c.instance_number)
 
 
-def require_short_words(text: str) -> str:
-    """The text of a search, if its words are short enough to be compared with every row.
-
-    Raises:
-        ValueError: a word has more characters than MAX_WORD.
-    """
-    if len(text) > MAX_WORD and any(len(word) > MAX_WORD for word in text.split()):
-        raise ValueError(f"a word of a search has at most {MAX_WORD} characters")
-    return text
-
-
-def studies(
-    connection: Connection,
-    wanted: StudyFilter = StudyFilter(),
-    *,
-    after: Cursor | None = None,
-    limit: int = 50,
-) -> Page:
-    """Studies with their patient, the newest first.
-
-    Args:
-        after: the cursor of the page before.
-        limit: rows of a page, at most MAX_PAGE.
-    """
-    key = (study.c.study_date, study.c.study_time, study.c.id)
-    statement = _STUDY_ROW.order_by(*(column.desc() for column in key))
-    for condition in _conditions(wanted):
-        statement = statement.where(condition)
-    if after is not None:
-        statement = statement.where(tuple_(*key) < tuple_(*after))
-    page = _page(connection, statement, [column.name for column in key], limit)
-    _describe_studies(connection, page.rows)
-    return page
-
-
 def study_row(
     connection: Connection, study_uid: str, key: int | None = None
 ) -> dict[str, Any] | None:
@@ -159,12 +104,12 @@ def study_row(
     Args:
         key: its row, where studies of several patients have the UID; else the oldest patient's.
     """
-    statement = _STUDY_ROW.where(named(Level.STUDY, study_uid, key)).order_by(_OF_PATIENT)
+    statement = STUDY_ROW.where(named(Level.STUDY, study_uid, key)).order_by(_OF_PATIENT)
     row = connection.execute(statement).mappings().first()
     if row is None:
         return None
     rows = [dict(row)]
-    _describe_studies(connection, rows)
+    describe_studies(connection, rows)
     return rows[0]
 
 
@@ -176,8 +121,8 @@ def patients(
     statement = select(
         patient.c.id, patient.c.patient_name_search, patient.c.has_conflict, *_PATIENT
     ).order_by(*key)
-    for word in text.split()[:MAX_WORDS]:
-        statement = statement.where(patient.c.id.in_(union_all(*_of_patients(word, _OF_PATIENT))))
+    for word in words_of(text):
+        statement = statement.where(patient.c.id.in_(union_all(*of_patients(word, _OF_PATIENT))))
     if after is not None:
         statement = statement.where(tuple_(*key) > tuple_(*after))
     page = _page(connection, statement, [column.name for column in key], limit)
@@ -316,23 +261,6 @@ def series_uids(connection: Connection, study_uid: str) -> list[str]:
     return list(dict.fromkeys(connection.execute(statement).scalars()))
 
 
-def modalities(connection: Connection) -> list[str]:
-    """The modalities there are, each read with one step in the index, however many series."""
-    found: list[str] = []
-    last = ""
-    while True:
-        following = connection.execute(
-            select(series.c.modality)
-            .where(series.c.modality > last)
-            .order_by(series.c.modality)
-            .limit(1)
-        ).scalar()
-        if following is None or len(found) == MAX_PAGE:
-            return found
-        found.append(following)
-        last = following
-
-
 def _page(connection: Connection, statement: Select[Any], key: Sequence[str], limit: int) -> Page:
     """Run a statement for one page; one row more shows that another page follows."""
     size = max(1, min(limit, MAX_PAGE))
@@ -342,62 +270,35 @@ def _page(connection: Connection, statement: Select[Any], key: Sequence[str], li
     return Page(rows, tuple(rows[-1][name] for name in key) if more else None)
 
 
-def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
-    for word in wanted.text.split()[:MAX_WORDS]:
-        yield study.c.id.in_(_studies_of(word))
-    if wanted.modality:
-        with_modality = select(series.c.study_fk).where(series.c.modality == wanted.modality)
-        yield study.c.id.in_(with_modality)
-    if wanted.date_from:
-        yield study.c.study_date >= wanted.date_from
-    if wanted.date_to:
-        yield study.c.study_date.between("0", wanted.date_to)
-    if wanted.patient_key is not None:
-        yield study.c.patient_id_fk == wanted.patient_key
-
-
-def _of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[Any]]:
+def of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[Any]]:
     """Keys of studies or patients, by a word in the patient's name or at the start of the ID."""
-    forms = folded_forms(word)
-    names = dict.fromkeys((search_form(word), *forms))
-    yield select(key).where(or_(*(_holds(study.c.patient_name_search, name) for name in names)))
-    folded = study.c.patient_name_folded
-    yield select(key).where(folded != _EMPTY, or_(*(_holds(folded, form) for form in forms)))
-    yield select(key).where(_begins(study.c.patient_id, word))
+    searched, folded = study.c.patient_name_search, study.c.patient_name_folded
+    yield from (select(key).where(each) for each in names_hold(searched, folded, word))
+    yield select(key).where(begins(study.c.patient_id, word))
 
 
-def _studies_of(word: str) -> Any:
-    """Keys of studies that a word names: one cheap question to each index, put together."""
-    return union_all(
-        *_of_patients(word, study.c.id),
-        select(study.c.id).where(_begins(study.c.accession_number, word)),
-        select(study.c.id).where(study.c.study_instance_uid == word),
-        select(study.c.id).where(holds_text(study.c.study_description, f"%{_escaped(word)}%")),
-    )
-
-
-def _begins(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
-    """The column begins with a word, as it is typed or in capitals; a range of the index each."""
-    return or_(*(column.between(form, form + "\U0010ffff") for form in {word, word.upper()}))
-
-
-def _holds(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
-    return column.like(f"%{_escaped(text)}%", escape=_ESCAPE)
-
-
-def _escaped(text: str) -> str:
-    for sign in (_ESCAPE, "%", "_"):
-        text = text.replace(sign, _ESCAPE + sign)
-    return text
-
-
-def _describe_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Add counts to the rows of a page, and whether retention spares them."""
+def describe_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add counts, labels and senders to the rows of a page, and whether retention spares them."""
     _count_below_studies(connection, rows)
     _mark_shared(connection, study.c.study_instance_uid, rows)
-    protected = protected_among(connection, [row["study_instance_uid"] for row in rows])
+    uids = [row["study_instance_uid"] for row in rows]
+    protected, labels = protected_among(connection, uids), labels_among(connection, uids)
+    _add_sources(connection, rows)
     for row in rows:
+        row["labels"] = labels.get(row["study_instance_uid"], [])
         row["is_protected"] = row["study_instance_uid"] in protected
+
+
+def _add_sources(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add the AE titles that sent instances of the studies of a page."""
+    by_key = {row["id"]: row for row in rows}
+    for row in rows:
+        row["calling_ae_titles"] = []
+    wanted = select(study_source.c.study_fk, study_source.c.calling_ae_title)
+    of_page = study_source.c.study_fk.in_(list(by_key))
+    order = study_source.c.calling_ae_title
+    for key, title in connection.execute(wanted.where(of_page).order_by(order)):
+        by_key[key]["calling_ae_titles"].append(title)
 
 
 def _mark_shared(connection: Connection, uid: Column[str], rows: Sequence[dict[str, Any]]) -> None:

@@ -188,7 +188,7 @@ class Index:
             return self._insert_all(rows)
         header, values, items = rows[0]
         known = self._recall(header)
-        if items or known is None or abs(self.stamps.now_ms() - known.touched_at) > _TOUCH_MS:
+        if items or known is None or not _is_settled(known, values, self.stamps.now_ms()):
             return self._insert_all(rows)
         started = time.monotonic()
         self._database.write(self._statements.insert_instance, [known.key, *values])
@@ -211,6 +211,8 @@ class Index:
                 if abs(now - found.touched_at) > _TOUCH_MS and found.study_key not in touched:
                     self._statements.touch_study.run(cursor, (now, found.study_key))
                     touched[found.study_key] = found
+                if _is_new_source(found, values):
+                    self._statements.note_source.run(cursor, (found.study_key, values[-1]))
                 self._statements.insert_instance.run(cursor, [found.key, *values])
                 self._route_items.add(cursor, header, values[_SIZE], items)
                 inserted.append((found, notes))
@@ -218,7 +220,8 @@ class Index:
         metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
         for found in touched.values():
             found.touched_at = now
-        for (header, _, _), (found, _) in zip(rows, inserted, strict=True):
+        for (header, values, _), (found, _) in zip(rows, inserted, strict=True):
+            found.sources |= {values[-1]}
             self._remember(header, found)
         return inserted
 
@@ -270,6 +273,8 @@ class Index:
                     self._statements.note_removal.run(cursor, (seen[-1].path, now))
             found, notes = self.hierarchy.series_of(cursor, header, now)
             values = [found.key, *_values(header, placement, now)]
+            if _is_new_source(found, values):
+                self._statements.note_source.run(cursor, (found.study_key, values[-1]))
             self._statements.insert_instance.run(cursor, values)
             self._route_items.add(cursor, header, placement.size, items)
             # Only the old object may have said what the study knows of its patient.
@@ -407,6 +412,16 @@ class Index:
     def _prune(self, condition: ColumnElement[bool]) -> None:
         self._database.transact(lambda connection: prune(connection, condition), snapshot=True)
         self._known.clear()
+
+
+def _is_settled(known: KnownSeries, values: list[Any], now: int) -> bool:
+    """Whether nothing above an instance needs to be written: it is one statement then."""
+    return abs(now - known.touched_at) <= _TOUCH_MS and not _is_new_source(known, values)
+
+
+def _is_new_source(known: KnownSeries, values: list[Any]) -> bool:
+    """Whether an instance's sender, the last of its values, is new to its study."""
+    return bool(values[-1]) and values[-1] not in known.sources
 
 
 def _values(header: Header, placement: Placement, now_ms: int) -> list[Any]:

@@ -44,6 +44,7 @@ from lfscp.archive.index.tables.schema import (
     series,
     study,
 )
+from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.dicom.values.attributes import UNIQUE_KEY, Level
 
 _KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
@@ -186,11 +187,31 @@ def _prune(connection: Connection, parents: list[set[int]]) -> None:
         (study, series.c.study_fk),
         (patient, study.c.patient_id_fk),
     )
+    labelled = _labelled(connection, parents[1])
     for (parent, foreign_key), keys in zip(pairs, parents, strict=True):
         empty = ~exists().where(foreign_key == parent.c.id)
         for piece in pieces_of(keys):
             connection.execute(delete(parent).where(parent.c.id.in_(piece), empty))
+    _remove_labels(connection, labelled)
     _reconsider(connection, parents[1], parents[2])
+
+
+def _labelled(connection: Connection, studies: set[int]) -> list[str]:
+    """The UIDs of those studies that have labels."""
+    found: list[str] = []
+    for piece in pieces_of(studies):
+        has_label = exists().where(study_label.c.study_instance_uid == study.c.study_instance_uid)
+        wanted = select(study.c.study_instance_uid).where(study.c.id.in_(piece), has_label)
+        found += connection.execute(wanted).scalars()
+    return found
+
+
+def _remove_labels(connection: Connection, study_uids: list[str]) -> None:
+    """Remove the labels of those studies that are gone."""
+    is_gone = ~exists().where(study.c.study_instance_uid == study_label.c.study_instance_uid)
+    for piece in pieces_of(study_uids):
+        of_these = study_label.c.study_instance_uid.in_(piece)
+        connection.execute(delete(study_label).where(of_these, is_gone))
 
 
 def _reconsider(connection: Connection, studies: set[int], patients: set[int]) -> None:

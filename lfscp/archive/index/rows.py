@@ -90,12 +90,14 @@ class KnownSeries:
         patient: what the object said of its patient that was found to belong here; see
             patient_identity.said_of_patient.
         touched_at: the study's time of update.
+        sources: AE titles that are known to have sent objects of the study.
     """
 
     key: int
     study_key: int
     patient: tuple[bytes | None, ...]
     touched_at: int = 0
+    sources: frozenset[str] = frozenset()
 
 
 class Shortened:

@@ -20,6 +20,7 @@ from lfscp.archive.index.tables.route_tables import (
     route_outcome,
     route_queue,
 )
+from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.archive.index.tables.workflow_tables import (
     commitment,
     commitment_request,
@@ -35,6 +36,7 @@ from lfscp.dicom.models.element_tree import read_tree
 
 _TABLES: Final = (
     protection,
+    study_label,
     worklist_item,
     worklist_step,  # after the items, which they refer to
     procedure_step,
@@ -50,7 +52,7 @@ _Rows = list[tuple[Any, ...]]
 
 
 def carry_over(index: Path, into: Connection) -> None:
-    """Copy protected studies, worklist, procedure steps, commitments and queues of routes.
+    """Copy protected studies, labels, worklist, procedure steps, commitments, queues of routes.
 
     Args:
         index: the old SQLite index; it may be missing, and nothing in it is changed.

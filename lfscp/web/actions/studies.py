@@ -1,29 +1,32 @@
-"""Finds, deletes and protects studies, series and instances of the archive."""
+"""Finds, deletes, protects and labels studies, series and instances of the archive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
 from fastapi import Query
 from sqlalchemy import Connection
 
-from lfscp.archive.index import browse
+from lfscp.archive.index import browse, study_pages
+from lfscp.archive.index.labels import LabelError, add_label, checked_label, remove_label
+from lfscp.archive.index.study_filter import StudyFilter
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions import cursors
+from lfscp.web.actions.study_query import keys_of
 from lfscp.web.context import Web
-from lfscp.web.problems import not_found
+from lfscp.web.problems import Problem, not_found
 
 Key = Annotated[
     int | None,
     Query(ge=0, le=cursors.MAX, description="`key` of the row, if several have this UID."),
 ]
 
-STUDY_CURSOR: Final = (str, str, int)  # types of the values of a cursor
-PATIENT_CURSOR: Final = (str, int)
+PATIENT_CURSOR: Final = (str, int)  # types of the values of a cursor
 INSTANCE_CURSOR: Final = (int, int)
 
 
@@ -43,6 +46,12 @@ def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any
         Problem: it does not exist.
     """
     return _row(web, "study", partial(browse.study_row, key=key), study_uid)
+
+
+def is_there(web: Web, study_uid: str, key: int) -> bool:
+    """Whether a study is in the archive."""
+    with web.index() as connection:
+        return browse.study_row(connection, study_uid, key) is not None
 
 
 def series_row(web: Web, series_uid: str, key: int | None = None) -> dict[str, Any]:
@@ -102,3 +111,58 @@ def delete(
     if not deleted and not missing_ok:
         raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
     return deleted
+
+
+def selected(web: Web, select: str) -> list[dict[str, Any]]:
+    """The studies of a selection, as `study_row` gives them.
+
+    Args:
+        select: keys with dots between them.
+    Raises:
+        Problem: nothing is selected, or all of it is gone.
+    """
+    keys = keys_of(select)
+    with web.index() as connection:
+        rows = study_pages.studies(connection, StudyFilter(keys=keys), limit=len(keys)).rows
+    if not rows:
+        raise Problem(HTTPStatus.NOT_FOUND, "the selected studies are not in the archive any more")
+    return rows
+
+
+def delete_selected(web: Web, rows: Sequence[dict[str, Any]]) -> int:
+    """Delete studies; returns how many instances they had.
+
+    Args:
+        rows: from `selected`.
+    Raises:
+        Problem: one is protected; then none is deleted.
+    """
+    protected = sum(row["is_protected"] for row in rows)
+    if protected:
+        detail = f"{protected} of these studies are protected; end their protection first"
+        raise Problem(HTTPStatus.CONFLICT, detail)
+    deleted = 0
+    for row in rows:
+        uid, key = row["study_instance_uid"], row["id"]
+        deleted += delete(web, Level.STUDY, uid, key, missing_ok=True)
+    return deleted
+
+
+def set_label(web: Web, study_uids: Sequence[str], label: str, *, on: bool) -> str:
+    """Give studies a label, or take it from them; returns it as it is stored.
+
+    Raises:
+        Problem: it is no label, a study has too many, or none of the studies exists.
+        ArchiveError: the index cannot be written to.
+    """
+    index = web.archive.index
+    try:
+        checked = checked_label(label)
+        with index.doing("write to the index"):
+            if on and not add_label(index, study_uids, checked):
+                raise not_found("study", study_uids[0])
+            if not on:
+                remove_label(index, study_uids, checked)
+    except LabelError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+    return checked

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Discriminator, FailFast, Field, Tag
 
+from lfscp.archive.index.study_pages import MAX_COUNT
 from lfscp.config.checks import AETitle
 from lfscp.web.actions.peers import Asked, DICOMwebIn, NamedDICOMwebIn, PeerIn
 
@@ -74,10 +75,11 @@ class RetrieveIn(Asked):
 
 
 class SendIn(Asked):
-    """Send studies of the archive, or files below web.roots, to a peer."""
+    """Send studies or series of the archive, or files below web.roots, to a peer."""
 
     peer: PeerRef
     studies: Texts = Field(default_factory=list, description="Study Instance UIDs.")
+    series: Texts = Field(default_factory=list, description="Series Instance UIDs.")
     paths: Texts = Field(default_factory=list, description="Files and folders on the node.")
     commit: bool | None = Field(
         None, description="Ask the peer to commit; only then an object counts as delivered."
@@ -149,6 +151,23 @@ class StudyOut(BaseModel):
     patient_has_conflict: bool = Field(description="So do the studies of this Patient ID.")
     shares_uid: bool = Field(description="Another patient has a study with this UID.")
     is_protected: bool = Field(description="It cannot be deleted, and retention keeps it.")
+    labels: list[str]
+    calling_ae_titles: list[str] = Field(description="Who sent its instances.")
+
+
+class StudiesOut(PageOut[StudyOut]):
+    """A page of studies; `previous` is the value of `before` for the page before it."""
+
+    previous: str | None
+    count: int | None = Field(
+        description=f"How many match, if asked for; {MAX_COUNT + 1} if more than {MAX_COUNT}."
+    )
+
+
+class LabelsOut(BaseModel):
+    """The labels of the archive."""
+
+    labels: list[str]
 
 
 class SeriesOut(BaseModel):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel
 
-from lfscp.archive.index import browse
+from lfscp.archive.index import browse, study_pages
 from lfscp.archive.index.removal import require_unprotected
+from lfscp.archive.index.study_filter import StudyFilter
 from lfscp.archive.index.tables.schema import patient
+from lfscp.archive.index.text_search import require_short_words
 from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import package
 from lfscp.web.actions import cursors
@@ -22,23 +25,28 @@ from lfscp.web.actions.packages import zip_answer
 from lfscp.web.actions.studies import (
     INSTANCE_CURSOR,
     PATIENT_CURSOR,
-    STUDY_CURSOR,
     Key,
     delete,
     file_of,
     instance_row,
+    selected,
     series_row,
+    set_label,
     set_protected,
     study_row,
 )
+from lfscp.web.actions.study_query import MAX_SELECTED, Selected, StudyQuery
+from lfscp.web.actions.study_table import study_table
 from lfscp.web.api.models import (
     DeletedOut,
     ElementOut,
     InstanceOut,
+    LabelsOut,
     PageOut,
     PatientOut,
     SeriesOut,
     StatisticsOut,
+    StudiesOut,
     StudyOut,
 )
 from lfscp.web.context import Context, PictureTurn
@@ -51,12 +59,12 @@ router = APIRouter(prefix="/api", tags=["archive"])
 Row = TypeVar("Row", bound=BaseModel)
 
 Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
-Text = Annotated[str, AfterValidator(browse.require_short_words)]
-Words = Annotated[Text, Query(description="Words of name, ID, accession number or description.")]
+Text = Annotated[str, AfterValidator(require_short_words)]
+Asked = Annotated[StudyQuery, Depends()]
 After = Annotated[str | None, Query(description="`next` of the previous page.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
-
-Patient = Annotated[int | None, Query(ge=0, le=cursors.MAX, description="`id` of a patient.")]
+StudyUIDs = Query(max_length=MAX_SELECTED, description="Study Instance UIDs.")
+Counted = Query(description="Whether to count the matches.")
 
 
 def _page(model: type[Row], page: browse.Page) -> PageOut[Row]:
@@ -77,23 +85,52 @@ def patients(
 
 
 @router.get("/studies")
-def studies(  # noqa: PLR0913, RUF100 - a parameter each
-    web: Context,
-    q: Words = "",
-    modality: Text = "",
-    date_from: Date = "",
-    date_to: Date = "",
-    patient: Patient = None,
-    after: After = None,
-    limit: Limit = 50,
-) -> PageOut[StudyOut]:
-    """Studies, newest first."""
-    wanted = browse.StudyFilter(q, modality, date_from, date_to, patient)
+def studies(
+    web: Context, asked: Asked, limit: Limit = 50, count: Annotated[bool, Counted] = False
+) -> StudiesOut:
+    """Studies, by default the newest first."""
     with web.index() as connection:
-        page = browse.studies(
-            connection, wanted, after=cursors.from_text(after, STUDY_CURSOR), limit=limit
-        )
-    return _page(StudyOut, page)
+        search = asked.search(connection)
+        page = asked.page_of(search, limit)
+        counted = search.count() if count else None
+    return StudiesOut(
+        rows=[StudyOut.model_validate(row) for row in page.rows],
+        next=cursors.to_text(page.next),
+        previous=cursors.to_text(page.previous),
+        count=counted,
+    )
+
+
+@router.get("/studies.csv", response_class=StreamingResponse)
+def studies_csv(web: Context, asked: Asked) -> StreamingResponse:
+    """The studies as a table (CSV, UTF-8): those that are selected, or else all that match."""
+    headers = {"Content-Disposition": 'attachment; filename="studies.csv"'}
+    media_type = "text/csv; charset=utf-8"
+    return StreamingResponse(study_table(web, asked), media_type=media_type, headers=headers)
+
+
+@router.get("/zip", response_class=StreamingResponse)
+def studies_zip(
+    web: Context,
+    study: Annotated[list[str], StudyUIDs] = [],  # noqa: B006 - FastAPI copies it
+    select: Selected = "",
+) -> StreamingResponse:
+    """Several studies, by UID or `key`, as one ZIP with a DICOMDIR."""
+    rows = [study_row(web, uid) for uid in study]
+    if select or not study:
+        rows += selected(web, select)
+    uids = list(dict.fromkeys(row["study_instance_uid"] for row in rows))
+    answer = zip_answer(lambda: package(web.archive, uids), "studies")
+    for uid in uids:
+        web.views.note(uid, "ZIP")
+    return answer
+
+
+@router.get("/labels")
+def labels(web: Context) -> LabelsOut:
+    """The labels that studies have."""
+    with web.index() as connection:
+        return LabelsOut(labels=study_pages.labels(connection))
 
 
 @router.get("/studies/{study_uid}")
@@ -129,10 +166,40 @@ def series_of(web: Context, study_uid: str, key: Key = None) -> list[SeriesOut]:
     return [SeriesOut.model_validate(row) for row in rows]
 
 
+@router.get("/studies/{study_uid}/labels")
+def labels_of_study(web: Context, study_uid: str) -> LabelsOut:
+    """The labels of a study."""
+    return LabelsOut(labels=study_row(web, study_uid)["labels"])
+
+
+@router.put("/studies/{study_uid}/labels/{label}")
+def add_label(web: Context, study_uid: str, label: str) -> StudyOut:
+    """Give a study a label."""
+    set_label(web, [study_uid], label, on=True)
+    return StudyOut.model_validate(study_row(web, study_uid))
+
+
+@router.delete("/studies/{study_uid}/labels/{label}")
+def remove_label(web: Context, study_uid: str, label: str) -> StudyOut:
+    """Take a label from a study."""
+    set_label(web, [study_uid], label, on=False)
+    return StudyOut.model_validate(study_row(web, study_uid))
+
+
 @router.get("/series/{series_uid}")
 def series(web: Context, series_uid: str, key: Key = None) -> SeriesOut:
     """One series."""
     return SeriesOut.model_validate(series_row(web, series_uid, key))
+
+
+@router.get("/series/{series_uid}/zip", response_class=StreamingResponse)
+def series_zip(web: Context, series_uid: str) -> StreamingResponse:
+    """A series as a ZIP with a DICOMDIR; all series that have this UID."""
+    row = series_row(web, series_uid)
+    pack = partial(package, web.archive, [series_uid], Level.SERIES)
+    answer = zip_answer(pack, f"series-{series_uid}")
+    web.views.note(row["study_instance_uid"], "ZIP", row["study_fk"])
+    return answer
 
 
 @router.get("/series/{series_uid}/instances")
@@ -183,6 +250,16 @@ def instance_elements(
     return response_of(found, "application/json", headers)
 
 
+@router.get("/instances/{instance_uid}/zip", response_class=StreamingResponse)
+def instance_zip(web: Context, instance_uid: str) -> StreamingResponse:
+    """One instance as a ZIP with a DICOMDIR."""
+    row = instance_row(web, instance_uid)
+    pack = partial(package, web.archive, [instance_uid], Level.IMAGE)
+    answer = zip_answer(pack, f"instance-{instance_uid}")
+    web.views.note(row["study_instance_uid"], "ZIP", row["study_key"])
+    return answer
+
+
 @router.get("/instances/{instance_uid}/file", response_class=FileResponse)
 def instance_file(web: Context, instance_uid: str) -> FileResponse:
     """The DICOM file as it is stored."""
@@ -202,7 +279,7 @@ def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MAX
     deleted = 0
     while True:
         with web.index() as connection:
-            page = browse.studies(connection, browse.StudyFilter(patient_key=key), limit=100)
+            page = study_pages.studies(connection, StudyFilter(patient_key=key), limit=100)
         if not page.rows:
             break
         for row in page.rows:

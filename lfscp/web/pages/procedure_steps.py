@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from pydicom.datadict import tag_for_keyword
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.text_search import require_short_words
 from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
 from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS
 from lfscp.dicom.models.element_tree import Tree
@@ -62,7 +62,7 @@ def _rows(request: Request, web: Web) -> dict[str, Any]:
     given = request.query_params
     asked = {name: given.get(name, "").strip() for name in ("q", "status")}
     try:
-        browse.require_short_words(" ".join(asked.values()))
+        require_short_words(" ".join(asked.values()))
     except ValueError as error:
         raise Problem(422, str(error)) from None
     statuses = (asked["status"],) if asked["status"] else ()

@@ -1,25 +1,23 @@
-"""The pages of the archive: search, study, viewer, and the elements of an object."""
+"""The pages of one study: its series, the viewer, and the elements of an object."""
 
 from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
-from lfscp.archive.index import browse
+from lfscp.archive.index import browse, study_pages
 from lfscp.deidentification.options import Option
-from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.deidentified import DeidentifyIn, deidentified_zip
-from lfscp.web.actions.jobs import submit
-from lfscp.web.context import Context, PictureTurn, Web
+from lfscp.web.context import Context, PictureTurn
 from lfscp.web.imaging.errors import NoPictureError
-from lfscp.web.pages.answers import peer_named, render, toast
+from lfscp.web.pages.answers import render
 from lfscp.web.pages.conflicts import conflicts
 from lfscp.web.problems import Problem
 from lfscp.web.rendering.responses import no_picture
@@ -31,49 +29,6 @@ PAGE_ELEMENTS: Final = 1000
 _PLAYS_VIDEOS: Final = f"{CONTENT_SECURITY_POLICY}; media-src 'self'"
 
 
-@router.get("/")
-def archive(request: Request, web: Context) -> Response:
-    """Show the search and the newest studies."""
-    with web.index() as connection:
-        modalities = browse.modalities(connection)
-    return render(
-        request,
-        "archive.html",
-        modalities=modalities,
-        statistics=web.counts.now(),
-        **_rows(request, web),
-    )
-
-
-@router.get("/archive/rows")
-def archive_rows(request: Request, web: Context) -> Response:
-    """Show the rows of a search, as it is typed or scrolled."""
-    return render(request, "study_rows.html", **_rows(request, web))
-
-
-def _rows(request: Request, web: Web) -> dict[str, Any]:
-    given = request.query_params
-    asked = {name: given.get(name, "").strip() for name in ("q", "modality", "from", "to")}
-    try:
-        browse.require_short_words(" ".join(asked.values()))
-    except ValueError as error:
-        raise Problem(422, str(error)) from None
-    first, last = asked["from"].replace("-", ""), asked["to"].replace("-", "")
-    wanted = browse.StudyFilter(asked["q"], asked["modality"], first, last)
-    after = cursors.from_text(given.get("after"), studies.STUDY_CURSOR)
-    with web.index() as connection:
-        page = browse.studies(connection, wanted, after=after, limit=PAGE_ROWS)
-    following = cursors.to_text(page.next)
-    query = {name: value for name, value in asked.items() if value}
-    return {
-        "rows": page.rows,
-        "next": f"/archive/rows?{urlencode(query | {'after': following})}" if following else "",
-        "is_first": after is None,
-        "asked": asked,
-        "is_search": bool(query),
-    }
-
-
 @router.get("/studies/{study_uid}")
 def study(request: Request, web: Context, study_uid: str, key: studies.Key = None) -> Response:
     """Show one study: its series with thumbnails, and what can be done with it."""
@@ -81,6 +36,7 @@ def study(request: Request, web: Context, study_uid: str, key: studies.Key = Non
     with web.index() as connection:
         series = browse.series_of(connection, row["id"])
         found = conflicts(connection, row)
+        labels = study_pages.labels(connection)
     web.views.note(study_uid, "page", row["id"])
     return render(
         request,
@@ -90,6 +46,7 @@ def study(request: Request, web: Context, study_uid: str, key: studies.Key = Non
         peers=web.peers.all(),
         conflicts=found,
         deidentification_options=list(Option),
+        labels=labels,
     )
 
 
@@ -111,40 +68,6 @@ def deidentify_study(
     answer = deidentified_zip(web, study_uid, wanted)
     web.views.note(study_uid, "de-identified ZIP")
     return answer
-
-
-@router.post("/studies/{study_uid}/send")
-def send_study(
-    web: Context,
-    study_uid: str,
-    peer: Annotated[str, Form()] = "",
-    commit: Annotated[str, Form()] = "",
-) -> Response:
-    """Send a study to a peer, and ask it for storage commitment if `commit` is not empty."""
-    parameters = {"studies": [study_uid], "commit": bool(commit)}
-    job = submit(web, "send", peer_named(web, peer), parameters)
-    return toast(f"Sending the study to {peer}.", f"/jobs#job-{job.id}")
-
-
-@router.post("/studies/{study_uid}/delete")
-def delete_study(web: Context, study_uid: str, key: studies.Key = None) -> Response:
-    """Delete a study, then go back to the archive."""
-    studies.delete(web, Level.STUDY, study_uid, key)
-    return Response(headers={"HX-Redirect": "/"})
-
-
-@router.post("/studies/{study_uid}/protect")
-def protect_study(web: Context, study_uid: str, key: studies.Key = None) -> Response:
-    """Protect a study from being deleted, and show it again."""
-    studies.set_protected(web, study_uid, key, on=True)
-    return Response(headers={"HX-Refresh": "true"})
-
-
-@router.post("/studies/{study_uid}/unprotect")
-def unprotect_study(web: Context, study_uid: str, key: studies.Key = None) -> Response:
-    """End the protection of a study, and show it again."""
-    studies.set_protected(web, study_uid, key, on=False)
-    return Response(headers={"HX-Refresh": "true"})
 
 
 @router.get("/viewer/{series_uid}")

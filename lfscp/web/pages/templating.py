@@ -120,7 +120,9 @@ def what(job: Job) -> str:
     """What a job is about, in a few words."""
     parameters = job.parameters
     named = [text(value) for value in (parameters.get("keys") or {}).values() if text(value)]
-    named += [str(each) for key in ("studies", "paths") for each in parameters.get(key) or []]
+    named += [
+        str(each) for key in ("studies", "series", "paths") for each in parameters.get(key) or []
+    ]
     return ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
 
 

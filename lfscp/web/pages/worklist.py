@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.text_search import require_short_words
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.archive.workflow.worklist.listing import ItemFilter, choices
 from lfscp.archive.workflow.worklist.worklist import WorklistItem
@@ -98,7 +98,7 @@ def _asked(request: Request) -> dict[str, str]:
     given = request.query_params
     asked = {name: given.get(name, "").strip() for name in _ASKED}
     try:
-        browse.require_short_words(" ".join(asked.values()))
+        require_short_words(" ".join(asked.values()))
     except ValueError as error:
         raise Problem(422, str(error)) from None
     return asked

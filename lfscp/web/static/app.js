@@ -51,6 +51,7 @@ for (const image of document.images) if (image.complete && !image.naturalWidth) 
 document.addEventListener("click", (event) => {
   const row = event.target.closest("tr[data-href]");
   if (!row || event.target.closest("a, button, input") || String(getSelection())) return;
+  if (event.target.closest(".tick")) { event.target.closest(".tick").querySelector("input")?.click(); return; }
   if (event.ctrlKey || event.metaKey) window.open(row.dataset.href); else location.href = row.dataset.href;
 });
 document.addEventListener("change", (event) => {
@@ -72,6 +73,18 @@ document.addEventListener("keydown", (event) => {
   const next = rows[event.key === "ArrowDown" ? at + 1 : at - 1];
   if (next) { event.preventDefault(); next.focus(); }
 });
+
+/** Write the times below an element in the zone of the browser, with its name as their title. */
+function localTimes(root) {
+  const two = (number) => String(number).padStart(2, "0");
+  for (const each of root.querySelectorAll("time[data-local]")) {
+    const at = new Date(each.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    each.textContent = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
+    each.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+  }
+}
+localTimes(document);
 
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;

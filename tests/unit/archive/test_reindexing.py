@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from lfscp.archive import reindexing
 from lfscp.archive.archive import Archive
 from lfscp.archive.durability import Durability
-from lfscp.archive.index import browse, migrations
+from lfscp.archive.index import browse, migrations, study_pages
 from lfscp.archive.index.database.connect import open_database
 from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
@@ -124,7 +124,7 @@ def index_as_before(
 def studies(archive: Archive) -> list[tuple[str, str, str]]:
     """(Patient ID, name, Study UID) of all studies."""
     with archive.index.engine.connect() as connection:
-        rows = browse.studies(connection).rows
+        rows = study_pages.studies(connection).rows
     keys = ("patient_id", "patient_name", "study_instance_uid")
     return sorted(tuple(row[key] for key in keys) for row in rows)
 

@@ -37,6 +37,7 @@ from lfscp.archive.index.tables.schema import (
     series,
     study,
 )
+from lfscp.archive.index.tables.study_tables import study_source
 from lfscp.dicom.values.attributes import Level
 
 # Not parameters: a statement has those that it is given, and no others.
@@ -141,6 +142,11 @@ class Statements:
         )
         self.touch_study = statement(
             update(study).where(study.c.id == key).values(updated_at=bindparam("now"))
+        )
+        self.note_source = statement(
+            insert_if_absent(study_source, on).values(
+                study_fk=key, calling_ae_title=bindparam("calling_ae_title")
+            )
         )
         # The replaced file's removal, noted with the replacement; see removal.py.
         self.note_removal = statement(

@@ -19,11 +19,12 @@ from lfscp.archive.index.tables.job_tables import job
 from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.index.tables.route_tables import route_item
 from lfscp.archive.index.tables.schema import instance
+from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.archive.index.tables.workflow_tables import worklist_item
 from lfscp.observe.systemd import notify
 
 HEAD: Final = "0011"
-_KNOWN: Final = tuple(f"{number:04}" for number in (*range(1, 8), 9, 10, 11))
+_KNOWN: Final = tuple(f"{number:04}" for number in range(1, 12))
 _NOTHING: Final = ""  # the revision of a database without our tables
 _PATIENCE_US: Final = 1_800_000_000  # asked of systemd: a large index takes minutes
 _LOCK_KEY: Final = 0x6C66736370  # "lfscp", as PostgreSQL numbers its advisory locks
@@ -99,7 +100,7 @@ def _lock(connection: Connection) -> None:
 
 
 def _create(connection: Connection) -> None:
-    tables = (correction, job, maintenance, route_item, worklist_item)
+    tables = (correction, job, maintenance, route_item, study_label, worklist_item)
     metadata = instance.metadata
     assert all(table.metadata is metadata for table in tables)  # noqa: S101 - one schema has them all
     metadata.create_all(connection, checkfirst=False)

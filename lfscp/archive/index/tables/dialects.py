@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Dialect, Insert, Table, Text
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Dialect, Insert, Table, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -66,6 +66,17 @@ class now_ms(FunctionElement[int]):  # noqa: N801 - a word of SQL
     name = "now_ms"
 
 
+class unindexed(FunctionElement[Any]):  # noqa: N801 - a word of SQL
+    """A value that SQLite does not look for in an index; PostgreSQL knows itself when it pays."""
+
+    inherit_cache = True
+    name = "unindexed"
+
+    def __init__(self, value: ColumnElement[Any]) -> None:
+        super().__init__(value)
+        self.type = value.type
+
+
 _INTEGER: Final = "substring({} from '^ *([+-]?[0-9]{{1,18}})')"
 _spell(
     leading_integer,
@@ -73,6 +84,7 @@ _spell(
     postgresql=f"coalesce(CAST({_INTEGER} AS BIGINT), 0)",
 )
 _spell(holds_text, sqlite="{} LIKE {} ESCAPE '\\'", postgresql="{} ILIKE {}")
+_spell(unindexed, sqlite="+({})", postgresql="({})")
 _spell(
     now_ms,
     sqlite="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",

@@ -121,6 +121,8 @@ study: Final = Table(
     Index(None, "referring_physician_name_search"),
     _several_groups("referring_physician_name_search"),
     _folded("referring_physician_name_folded"),
+    Index(None, "study_description"),
+    Index(None, "received_at"),
     Index(None, "updated_at"),
     sqlite_autoincrement=True,
 )

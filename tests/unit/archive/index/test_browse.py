@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event
 
-from lfscp.archive.index import browse
+from lfscp.archive.index import browse, study_pages
 from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import add, steps
 
@@ -80,14 +80,6 @@ def every(read):
         after = page.next
 
 
-def test_pages_give_every_study_once_the_newest_first(connection):
-    rows = every(lambda **page: browse.studies(connection, **page))
-
-    keys = [(row["study_date"], row["study_time"], row["id"]) for row in rows]
-    assert keys == sorted(keys, reverse=True)
-    assert {number(row) for row in rows} == set(range(1, 24))
-
-
 def test_pages_give_every_patient_once_by_name(connection):
     rows = every(lambda **page: browse.patients(connection, **page))
 
@@ -108,38 +100,6 @@ def test_a_series_is_pictured_by_its_middle_instance(connection):
     assert (row["number_of_instances"], row["middle_instance_uid"]) == (4, "1.3.1.9")
 
 
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [
-        ("name3", {3, 8, 13, 18, 23}),
-        ("first3", {3}),
-        ("name3 first8", {8}),
-        ("p2", {2, 20, 21, 22, 23}),
-        ("a11", {11}),
-        ("1.5", {5}),
-        ("%", {7}),
-        ("_", {7}),
-        ("\\", set()),
-        ("100% SURE", {7}),
-    ],
-)
-def test_each_word_must_be_found_and_signs_of_the_database_are_text(connection, text, keys):
-    rows = every(lambda **page: browse.studies(connection, browse.StudyFilter(text=text), **page))
-
-    assert {number(row) for row in rows} == keys
-
-
-def test_a_date_range_leaves_out_studies_without_a_date(connection):
-    wanted = browse.StudyFilter(date_to="20240111")
-    rows = every(lambda **page: browse.studies(connection, wanted, **page))
-
-    assert {row["study_date"] for row in rows} == {"20240110", "20240111"}
-
-
-def test_modalities_are_each_named_once(connection):
-    assert browse.modalities(connection) == ["CT", "MR"]
-
-
 def test_what_is_not_there_is_none(connection):
     assert browse.study_row(connection, "9") is None
     assert browse.series_row(connection, "9") is None
@@ -150,14 +110,13 @@ def test_what_is_not_there_is_none(connection):
 @pytest.mark.parametrize(
     "read",
     [
-        lambda connection: browse.studies(connection),
-        lambda connection: browse.studies(connection, after=("20240112", "", 7)),
-        lambda connection: browse.studies(connection, browse.StudyFilter(date_from="20240101")),
+        lambda connection: study_pages.studies(connection),
+        lambda connection: study_pages.studies(connection, after=("20240112", "", 7)),
         lambda connection: browse.patients(connection),
         lambda connection: series_of(connection, "1.3"),
         lambda connection: instances_of(connection, "1.3.1"),
         lambda connection: browse.instance_row(connection, "1.3.1.9"),
-        lambda connection: browse.modalities(connection),
+        lambda connection: study_pages.modalities(connection),
     ],
 )
 def test_no_page_scans_a_table_or_sorts_one(connection, read):
@@ -173,7 +132,8 @@ def test_no_page_scans_a_table_or_sorts_one(connection, read):
 
     for statement, parameters in statements:
         plan = steps(connection, statement, parameters)
-        tables = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
+        scans = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
+        tables = [step for step in scans if "distinct_values" not in step]  # made by the statement
         assert tables == [], (statement, plan)
         if "FROM study JOIN patient" in statement:
             assert not any("TEMP B-TREE" in step for step in plan), (statement, plan)

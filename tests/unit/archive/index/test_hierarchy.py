@@ -13,7 +13,7 @@ from pydicom.filereader import read_dataset
 
 from lfscp.archive.archive import Archive, Duplicates, StoreOutcome
 from lfscp.archive.errors import InstanceElsewhereError
-from lfscp.archive.index import browse
+from lfscp.archive.index import browse, study_pages
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.reindexing import read_every_object
 from lfscp.dicom.values.attributes import Level
@@ -192,7 +192,7 @@ def test_a_conflict_inside_a_study_is_noted_once_and_marked(archive: Archive) ->
         name = "Doe^Jane" if number % 2 else "Roe^Richard"
         assert store(archive, number, "1.1", PatientName=name) == []
     with archive.index.engine.connect() as connection:
-        (row,) = browse.studies(connection).rows
+        (row,) = study_pages.studies(connection).rows
     assert (row["has_conflict"], row["patient_has_conflict"], row["shares_uid"]) == (1, 0, False)
 
 
@@ -203,7 +203,7 @@ def test_a_conflict_between_studies_is_marked_until_the_last_of_them_goes(archiv
 
     def marks() -> dict[str, int]:
         with archive.index.engine.connect() as connection:
-            rows = browse.studies(connection).rows
+            rows = study_pages.studies(connection).rows
         return {row["study_instance_uid"]: row["patient_has_conflict"] for row in rows}
 
     assert marks() == {"1.1": 1, "1.2": 1, "1.3": 1}
@@ -233,7 +233,7 @@ def test_deleting_by_key_leaves_the_other_of_the_same_uid(archive: Archive) -> N
     store(archive, 1, "1.1", PatientID="P1")
     store(archive, 2, "1.1", PatientID="P2")
     with archive.index.engine.connect() as connection:
-        keys = {row["patient_id"]: row["id"] for row in browse.studies(connection).rows}
+        keys = {row["patient_id"]: row["id"] for row in study_pages.studies(connection).rows}
     assert archive.delete(Level.STUDY, "1.1", key=keys["P1"]) == 1
     assert find(archive, "STUDY", PatientID="", StudyInstanceUID="") == [("P2", "1.1")]
 
@@ -356,5 +356,5 @@ def test_a_study_says_what_its_objects_say_after_the_wrong_one_was_deleted(
 def marks(archive: Archive) -> dict[str, int]:
     """Whether the objects of each study are known to disagree."""
     with archive.index.engine.connect() as connection:
-        rows = browse.studies(connection).rows
+        rows = study_pages.studies(connection).rows
     return {row["study_instance_uid"]: row["has_conflict"] for row in rows}

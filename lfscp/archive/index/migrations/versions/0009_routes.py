@@ -8,7 +8,7 @@ from alembic import op
 from lfscp.archive.index.tables.dialects import BytewiseText
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 TEXT = BytewiseText()
