@@ -29,6 +29,12 @@ MAX_DELAY_S: Final = 3600.0  # before a job is tried again
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
+MAX_ABOUT: Final = 20  # studies of which a job keeps what a query has told
+ABOUT: Final = (
+    *("PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "StudyDescription"),
+    "SeriesDescription",
+)
+_MAX_ABOUT_TEXT: Final = 324  # a name of three groups
 SHORT_RESULT: Final = 1 << 16  # characters of JSON; a query's longer one is left out of its job
 
 
@@ -106,9 +112,11 @@ _DTOOLS_NAMES: Final = {
 _PARAMETERS: Final = {
     JobKind.ECHO: {"retries"},
     JobKind.FIND: {"retries", "keys", "level", "model", "limit"},
-    JobKind.RETRIEVE: {"retries", "keys", "level", "model", "method", "destination", "folder"},
+    JobKind.RETRIEVE: {
+        *("retries", "keys", "level", "model", "method", "destination", "folder", "about"),
+    },
     JobKind.SEND: {"retries", "paths", "studies", "commit"},
-    JobKind.COLLECT: {"retries", "keys", "model", "method"},
+    JobKind.COLLECT: {"retries", "keys", "model", "method", "about"},
 }
 _CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
 
@@ -124,11 +132,12 @@ class JobRequest:
             find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study", "patient" or
                 "patient-study"), `limit` of matches.
             retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title),
-                `folder` (below web.roots, for a copy of the objects as files).
+                `folder` (below web.roots, for a copy of the objects as files), `about` (what a
+                query has told of the studies, to be shown: a list of {keyword: text}).
             send: `paths` (files and folders below web.roots), `studies` (UIDs of the archive),
                 `commit` (whether an object counts as delivered only once the peer has committed to
                 keep it).
-            collect: `keys`, `model`, `method`.
+            collect: `keys`, `model`, `method`, `about`.
     """
 
     kind: str
@@ -183,6 +192,10 @@ def _check_values(parameters: Mapping[str, JSON]) -> None:
     folder = parameters.get("folder", "")
     if not isinstance(folder, str):
         raise InvalidRequestError("parameters.folder", "expected the path of a folder")
+    about = parameters.get("about", [])
+    if not isinstance(about, list) or len(about) > MAX_ABOUT or not all(map(_is_about, about)):
+        expected = f"expected at most {MAX_ABOUT} of {{keyword: text}}"
+        raise InvalidRequestError("parameters.about", expected)
     for name in ("retries", "limit"):
         number = parameters.get(name, 1)
         if type(number) is not int or number < (1 if name == "limit" else 0):
@@ -192,6 +205,14 @@ def _check_values(parameters: Mapping[str, JSON]) -> None:
             validate_ae_title(parameters["destination"])
         except ValueError as error:
             raise InvalidRequestError("parameters.destination", f"expected {error}") from None
+
+
+def _is_about(given: JSON) -> bool:
+    """Whether something is what a query may have told of a study."""
+    return isinstance(given, dict) and all(
+        name in ABOUT and isinstance(text, str) and len(text) <= _MAX_ABOUT_TEXT
+        for name, text in given.items()
+    )
 
 
 def _check_sources(parameters: Mapping[str, JSON]) -> None:

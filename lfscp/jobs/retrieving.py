@@ -64,6 +64,7 @@ def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -
     """
     work = _Retrieving(job, control, archive, settings)
     work.prepare(work.units(job.peer))
+    control.note_counted()
     work.perform()
     return work.ended()
 
@@ -82,6 +83,8 @@ def collect(job: Job, control: Control, archive: Archive, settings: Settings) ->
         control.check()
         try:
             work.prepare(work.units(peer))
+            if peer == job.peers[-1]:
+                control.note_counted()
             work.perform()
         except PeerError as error:
             work.abandon()
@@ -173,13 +176,17 @@ class _Retrieving:
                 self._studies[unit.study_uid] = None
                 self._control.result["studies"] = list(self._studies)
             if self._control.is_behind(unit.name):
-                progress.done += unit.size
+                progress.done += unit.size or self._came(unit)
                 if not self._control.is_behind(_written(unit)):
                     self._write(unit)
             else:
                 self._todo.append(unit)
                 progress.left += unit.size
         self._control.report()
+
+    def _came(self, unit: Unit) -> int:
+        """How many objects of a unit came here, if its peer does not say how many it has."""
+        return len(unit.here(self._archive)) if self._fetching.is_ours else 0
 
     def _weighed(self, units: Iterator[Unit]) -> Iterator[Unit]:
         """The units, or an error once they take too much memory."""

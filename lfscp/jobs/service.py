@@ -410,10 +410,12 @@ class JobService:
     # --- running: in the balancer's threads ---
 
     def _run(self, job_id: str) -> JobEnd:
+        before = self.job(job_id)
         control = Control(
             lambda progress, items, save: self._progress(job_id, progress, items, save=save),
             self._store.items(job_id),
-            is_woken=self.job(job_id).next_attempt_at is not None,
+            is_woken=before.next_attempt_at is not None,
+            earlier=_earlier(before),
         )
         with self._lock:
             self._controls[job_id] = control
@@ -512,7 +514,7 @@ class JobService:
                     problems = control.progress.problems
                     found = {"problems": problems} if problems else None
                     changes["result"] = control.result or found
-                self._jobs[job_id] = _with(self._jobs[job_id], control.progress)
+                self._jobs[job_id] = _with(self._jobs[job_id], control.counters)
             matches = changes["result"]
             if isinstance(matches, Matches):
                 changes["result"] = matches.result() if state.is_end else None
@@ -578,6 +580,13 @@ def require_state(job: Job, action: str, states: tuple[State, ...]) -> None:
 
 def _with(job: Job, progress: Progress) -> Job:
     return replace(job, **{name: getattr(progress, name) for name in _COUNTS})
+
+
+def _earlier(job: Job) -> Progress:
+    """How far a job has come; nothing of an echo or a query, which begin anew."""
+    if job.kind in (JobKind.ECHO, JobKind.FIND):
+        return Progress()
+    return Progress(done=job.done, left=job.left, bytes=job.bytes)
 
 
 def _kind(error: Exception) -> str:

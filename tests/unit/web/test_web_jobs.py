@@ -164,7 +164,7 @@ def test_the_page_retrieves_into_a_folder_of_the_roots_only(client, work, roots)
     assert client.post("/remote/retrieve", data=choice | {"folder": "/etc"}).status_code == 422
     assert client.post("/remote/retrieve", data=choice | {"folder": str(roots)}).status_code == 200
     assert client.get("/api/jobs").json()[0]["parameters"]["folder"] == str(roots)
-    assert f"→ {roots}" in client.get("/jobs").text
+    assert f"into the folder {roots}" in client.get("/jobs").text
 
 
 def test_the_page_refuses_what_it_cannot_ask(client):
