@@ -49,6 +49,7 @@ from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, provider_login, remote
 from lfscp.web.pages import node as node_page
+from lfscp.web.pages import peers as peers_page
 from lfscp.web.pages import procedure_steps as procedure_steps_pages
 from lfscp.web.pages import studies as studies_pages
 from lfscp.web.pages import upload as upload_page
@@ -80,7 +81,7 @@ _API: Final = (
 )
 _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
-    *(upload_page, remote, jobs_page, node_page, login, provider_login),
+    *(upload_page, peers_page, remote, jobs_page, node_page, login, provider_login),
 )
 # Routes are tried in their order: frames, which viewers ask for by the thousand, come first. The
 # capabilities come last: they answer at any path below the prefix.

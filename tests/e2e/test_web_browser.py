@@ -321,7 +321,7 @@ def test_a_peer_is_pinged_searched_and_studies_are_retrieved(
     expect(page.locator(".ping .state.failed")).to_contain_text("refused")
 
     page.get_by_role("button", name="Search").click()
-    expect(page.locator(".toast.failed")).to_contain_text("choose a peer")
+    expect(page.locator(".toast.failed")).to_contain_text("choose a server")
     page.check("input[value=REMOTE]")
     page.fill("[name=PatientName]", "M*")
     page.get_by_role("button", name="Search").click()

@@ -173,10 +173,14 @@ def test_the_page_refuses_what_it_cannot_ask(client):
         assert answer.status_code == 422
         return answer.json()["detail"]
 
-    assert detail("/remote/find") == "choose a peer to search, or give another server"
+    hint = "choose a server in the list first, or give another one for this search"
+    assert detail("/remote/find") == detail("/remote/list", values="A1") == hint
     other = {"peer": "(other)", "other_ae_title": "X", "other_host": "h", "other_port": "x"}
     assert detail("/remote/find", **other).startswith("port: expected")
-    assert detail("/remote/retrieve", study="x") == "choose at least one study"
+    nothing = "choose at least one study or series in the results"
+    assert detail("/remote/retrieve", study="x") == nothing
+    assert detail("/remote/retrieve") == detail("/remote/collect") == nothing
+    assert detail("/remote/find", peer="PACS", level="IMAGE").startswith("level: expected")
     assert detail("/folders/send", path="/etc/passwd", peer="NOBODY") == "choose a peer first"
 
 
