@@ -70,6 +70,7 @@ from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
+from lfscp.web.status.stored_lately import StoreRates
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
@@ -146,6 +147,7 @@ def create_app(
         counts=counts,
         exposition=Exposition(archive, counts, job_service, node_state),
         readiness=Readiness(archive, node_state),
+        store_rates=StoreRates(archive),
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),

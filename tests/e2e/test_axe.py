@@ -20,11 +20,17 @@ LOOKS = [
     for theme in ("light", "dark")
     for width in (1440, 390)
 ]
-PATHS = (
-    *("/", f"/studies/{CT_STUDY}", f"/studies/{LOOP_STUDY}", f"/instances/{LOOP_INSTANCE}"),
-    *(f"/viewer/{CT_SERIES}", "/worklist?from=", "/worklist/new", "/worklist/items/1"),
-    *("/procedure-steps", "/commitments", "/remote", "/upload", "/jobs", "/node"),
-)
+PATHS = {
+    "archive": (
+        *("/", f"/studies/{CT_STUDY}", f"/studies/{LOOP_STUDY}", f"/instances/{LOOP_INSTANCE}"),
+        *(f"/viewer/{CT_SERIES}", "/upload"),
+    ),
+    "workflow": (
+        *("/worklist?from=", "/worklist/new", "/worklist/items/1"),
+        *("/procedure-steps", "/commitments"),
+    ),
+    "work": ("/remote", "/jobs", "/node", "/node/log", "/node/audit", "/node/settings"),
+}
 ADMIN = f"admin:admin:{hash_password('correct horse')}"
 
 
@@ -76,18 +82,21 @@ def look(page: Page, theme: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
 
 
+@pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize(("theme", "width"), LOOKS)
-def test_no_page_keeps_anybody_out(page, url, tmp_path, axe, shoot, theme, width):
+def test_no_page_keeps_anybody_out(page, url, tmp_path, axe, shoot, theme, width, kind):
     fill(url, tmp_path / "objects")
     look(page, theme, width)
     found = []
-    for path in PATHS:
+    for path in PATHS[kind]:
         page.goto(url + path)
         page.wait_for_load_state("load")
         expect(page.locator("#live.on")).to_be_attached()
         page.evaluate("document.querySelectorAll('main details').forEach(each => each.open = true)")
         page.wait_for_load_state("networkidle")
         found += [f"{path}: {each}" for each in findings(page, axe)]
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{path} is {wide} pixels wide"
         shoot(f"{path.strip('/').replace('/', '-').split('?')[0] or 'archive'}-{theme}-{width}")
     assert found == [], "\n".join(found)
 

@@ -13,8 +13,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from lfscp.dicom.values.attributes import ATTRIBUTES, COMPUTED, Level
+from lfscp.errors import OperationError
 from lfscp.jobs.asked_for import is_single
-from lfscp.jobs.model import InvalidRequestError
 from lfscp.scu.identifiers import identifier
 
 MAX_ABOVE: Final = 500  # matches of a level above the one that is asked for
@@ -46,7 +46,7 @@ def find_by_levels(
         find: gives the peer's matches of one identifier.
         keys: of all levels.
     Raises:
-        InvalidRequestError: more than MAX_ABOVE studies or patients fit.
+        OperationError: more than MAX_ABOVE studies or patients fit.
     """
     levels = _LEVELS[model]
     yield from _below(find, keys, levels[: levels.index(Level(level)) + 1], {}, Dataset())
@@ -77,12 +77,12 @@ def _below(
 
 def _few(matches: Iterator[Dataset], level: Level) -> list[Dataset]:
     """The matches above, read to their end before the peer is asked again."""
-    found = []
+    found: list[Dataset] = []
     for match in matches:
         if len(found) == MAX_ABOVE:
-            what = "patients" if level is Level.PATIENT else level.value.lower()
-            reason = f"more than {MAX_ABOVE} {what} fit above the level; ask for fewer"
-            raise InvalidRequestError("parameters.keys", reason)
+            what = {Level.PATIENT: "patients", Level.STUDY: "studies"}.get(level, "series")
+            reason = f"more than {MAX_ABOVE} {what} fit"
+            raise OperationError("search level by level", reason, "give more keys")
         found.append(match)
     return found
 

@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 
 from lfscp.web.actions.identifier_lists import LISTED, decoded, read_list
 from lfscp.web.actions.jobs import job_of, submit
-from lfscp.web.actions.peers import peer_of
+from lfscp.web.actions.peers import PeerIn, peer_of
 from lfscp.web.context import Context, Web
 from lfscp.web.pages.answers import FormFields, render, toast
 from lfscp.web.pages.peers import PeerForm, peer_from, peers_shown
@@ -232,7 +232,8 @@ def _peers(web: Web, form: dict[str, list[str]]) -> list[Any]:
     peers = [peer_of(web, name) for name in names]
     if _one(form, "other_host") or OTHER in form.get("peer", []):
         other = peer_from(form, "other_")
-        peers.append(peer_of(web, other))  # type: ignore[arg-type] - it has no URL
+        if isinstance(other, PeerIn):
+            peers.append(peer_of(web, other))
     if peers:
         return peers
     if not web.peers.all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,8 +33,8 @@ def templates(folder: Path) -> Jinja2Templates:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (date, day, time, name, octets, amount, number, moment, when, duration)
-    filters += (text, values, what, key)
+    of_values = (date, day, time, name, octets, amount, number, moment, when, duration)
+    filters: tuple[Callable[..., Any], ...] = (*of_values, text, values, what, key)
     environment.filters.update({each.__name__: each for each in filters})
     environment.filters.update(peer_name=peer_name, peer_address=peer_address)
     environment.globals["version"] = __version__

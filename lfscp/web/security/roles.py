@@ -50,6 +50,7 @@ READ: Final = (
     "GET /jobs",
     "GET /jobs/rows",
     "GET /node",
+    "GET /node/health",
     # API
     "GET /api/docs",
     "GET /api/openapi.json",
@@ -163,6 +164,11 @@ ADMIN: Final = (
     "POST /studies/{study_uid}/unprotect",
     "POST /remote/peers",
     "POST /remote/peers/test",
+    "GET /node/log",
+    "GET /node/audit",
+    "GET /node/settings",
+    "GET /api/log",
+    "GET /api/settings",
     "GET /remote/peers/{ae_title}/edit",
     "POST /remote/peers/{ae_title}/remove",
     # API
