@@ -26,6 +26,7 @@ from lfscp.web.pages.remote_matches import (
     searches_of,
     told_of,
 )
+from lfscp.web.pages.templating import text
 from lfscp.web.problems import Problem
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -145,7 +146,8 @@ def _grouped(web: Web, found: Any, chosen: list[Chosen]) -> list[tuple[dict[str,
         return [({}, uids)]
     groups: dict[str, list[str]] = {}
     for told in told_of(web, found, chosen, most=MAX_MATCHES):
-        of_patient = groups.setdefault(told.get("PatientID", ""), [])
+        patient = told.get("PatientID") or text(found.parameters["keys"].get("PatientID"))
+        of_patient = groups.setdefault(patient, [])
         if told["StudyInstanceUID"] not in of_patient:
             of_patient.append(told["StudyInstanceUID"])
     if "" in groups:
@@ -188,8 +190,8 @@ def retrieve_list(
     """Retrieve what a list of accession numbers or patient IDs names, as one job."""
     peers = _peers(web, form)
     keyword = _choice(form, "keyword", tuple(LISTED))
-    text = "\n".join(each for name in ("content", "values") for each in form.get(name, []))
-    read = read_list(text, keyword)
+    given = "\n".join(each for name in ("content", "values") for each in form.get(name, []))
+    read = read_list(given, keyword)
     folder = _one(form, "folder")
     if folder and len(peers) > 1:
         raise Problem(422, "files go into a folder from one server; choose one, or no folder")
