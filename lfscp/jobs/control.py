@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from lfscp.jobs.model import JSON, State
+from lfscp.jobs.model import JSON, Job, JobKind, State
 
 PUBLISH_INTERVAL_S: Final = 0.2
 SAVE_INTERVAL_S: Final = 2.0
@@ -65,6 +65,13 @@ class Progress:
     bytes: int = 0
     rate_bytes_s: float = 0.0
     problems: list[dict[str, str]] = field(default_factory=list)
+
+
+def earlier_progress(job: Job) -> Progress:
+    """How far a job has come; nothing of an echo or a query, which begin anew."""
+    if job.kind in (JobKind.ECHO, JobKind.FIND):
+        return Progress()
+    return Progress(done=job.done, left=job.left, bytes=job.bytes)
 
 
 class Control:

@@ -32,6 +32,7 @@ from lfscp.jobs.control import (
     JobStoppedError,
     Progress,
     StopRequest,
+    earlier_progress,
     shown,
 )
 from lfscp.jobs.feed import Feed, Subscription
@@ -415,7 +416,7 @@ class JobService:
             lambda progress, items, save: self._progress(job_id, progress, items, save=save),
             self._store.items(job_id),
             is_woken=before.next_attempt_at is not None,
-            earlier=_earlier(before),
+            earlier=earlier_progress(before),
         )
         with self._lock:
             self._controls[job_id] = control
@@ -580,13 +581,6 @@ def require_state(job: Job, action: str, states: tuple[State, ...]) -> None:
 
 def _with(job: Job, progress: Progress) -> Job:
     return replace(job, **{name: getattr(progress, name) for name in _COUNTS})
-
-
-def _earlier(job: Job) -> Progress:
-    """How far a job has come; nothing of an echo or a query, which begin anew."""
-    if job.kind in (JobKind.ECHO, JobKind.FIND):
-        return Progress()
-    return Progress(done=job.done, left=job.left, bytes=job.bytes)
 
 
 def _kind(error: Exception) -> str:
