@@ -71,4 +71,12 @@ def renew(old: Settings, new: Settings) -> Renewal:
         if getattr(old, name) != getattr(new, name):
             changed.append(name)
             update[name] = getattr(new, name)
-    return Renewal(old.model_copy(update=update), tuple(changed), tuple(waiting))
+    taken = {*changed, "peers"}
+    origins = {
+        path: origin
+        for settings, are_taken in ((old, False), (new, True))
+        for path, origin in settings.origins.items()
+        if (".".join(path) in taken or path[0] in taken) is are_taken
+    }
+    renewed = old.model_copy(update=update).with_origins(origins)
+    return Renewal(renewed, tuple(changed), tuple(waiting))

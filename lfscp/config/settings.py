@@ -7,6 +7,7 @@ config/lfscp.toml, config/settings.md and the help of `lfscp serve` are made fro
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -15,6 +16,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -380,6 +382,11 @@ class Logging(Section):
     patient_identifiers: Bool = setting(
         False, "Also write Patient IDs and the keys of queries into the ordinary log."
     )
+    kept_mb: Count = setting(
+        4,
+        "Size of the file recent.log in data_dir, which keeps the newest warnings and errors for "
+        "the page, in megabytes. 0 keeps none.",
+    )
 
 
 def _default_data_dir() -> Path:
@@ -388,8 +395,19 @@ def _default_data_dir() -> Path:
     return Path(base).expanduser() / "lfscp"
 
 
+class Origins(dict[tuple[str, ...], str]):
+    """Where the values of settings came from; it makes no settings different."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origins)
+
+    __hash__ = None
+
+
 class Settings(Section):
     """The whole configuration of one node."""
+
+    _origins: Origins = PrivateAttr(default_factory=Origins)
 
     data_dir: Folder = setting(
         _default_data_dir,
@@ -451,3 +469,14 @@ class Settings(Section):
         if isinstance(server, ServerSection) and not server.plain and not tls.enabled:
             raise ValueError("set enabled, since server.plain is false")
         return tls
+
+    @property
+    def origins(self) -> Origins:
+        """The source of each value that is not a default, by its path."""
+        return self._origins
+
+    def with_origins(self, origins: Mapping[tuple[str, ...], str]) -> Settings:
+        """The same settings, with the sources of their values."""
+        made = self.model_copy()
+        made._origins = Origins(origins)  # noqa: SLF001 - its own
+        return made

@@ -90,7 +90,7 @@ class Resolved:
 
     def origin(self, path: KeyPath) -> str:
         """The source of the value at `path`."""
-        return _origin(self.origins, path)
+        return origin_of(self.origins, path)
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ def resolve_settings(
         _put_text(layers, known[name], tuple(name.split(".")), text, f"flag {known[name].flag}")
     for text in peers:
         _put_peer(layers, text)
-    return Resolved(_validate(layers), layers.origins)
+    return Resolved(_validate(layers).with_origins(layers.origins), layers.origins)
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -314,12 +314,12 @@ def _guilty(layers: _Layers, path: KeyPath) -> str:
     for at, by in layers.origins.items():
         if at[: len(path)] == path and len(at) > len(path):
             return by
-    origin = _origin(layers.origins, path)
+    origin = origin_of(layers.origins, path)
     beside = (by for at, by in layers.origins.items() if at[: len(path) - 1] == path[:-1])
     return next(beside, DEFAULT) if origin == DEFAULT else origin
 
 
-def _origin(origins: Mapping[KeyPath, str], path: KeyPath) -> str:
+def origin_of(origins: Mapping[KeyPath, str], path: KeyPath) -> str:
     """The source of the value at `path`, or of a table around it."""
     for length in range(len(path), 0, -1):
         if path[:length] in origins:

@@ -31,6 +31,20 @@ def other_than_asked(peer: JobPeer, match: Dataset, keys: Mapping[str, Any]) -> 
     return ""
 
 
+def other_than_listed(match: Dataset, keys: Mapping[str, Any], listed: str) -> str:
+    """The keyword of a list, if a match has another value than the one that was asked for.
+
+    A peer that does not compare this key sends all that it has, and a list is meant to be short.
+
+    Args:
+        keys: one value of the list among them.
+        listed: "" if there is no list.
+    """
+    if not listed or _plain(match.get(listed)) == _plain(keys[listed]):
+        return ""
+    return listed
+
+
 def is_single(value: Any) -> bool:
     """Whether a key's value is one value, without wildcards."""
     return isinstance(value, str | int) and bool(value) and not set("*?\\") & set(str(value))

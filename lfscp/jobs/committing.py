@@ -141,6 +141,7 @@ class Committing:
         }
         self._control.progress.done = len(committed)
         self._control.progress.left = len(due - committed)
+        self._control.note_counted()
         self._control.report()
 
     def _sleep(self, waiting: Collection[CommitmentRequest], left_s: float) -> JobEnd:

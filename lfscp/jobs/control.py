@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from lfscp.jobs.model import JSON, State
+from lfscp.jobs.model import JSON, Job, JobKind, State
 
 PUBLISH_INTERVAL_S: Final = 0.2
 SAVE_INTERVAL_S: Final = 2.0
@@ -67,6 +67,13 @@ class Progress:
     problems: list[dict[str, str]] = field(default_factory=list)
 
 
+def earlier_progress(job: Job) -> Progress:
+    """How far a job has come; nothing of an echo or a query, which begin anew."""
+    if job.kind in (JobKind.ECHO, JobKind.FIND):
+        return Progress()
+    return Progress(done=job.done, left=job.left, bytes=job.bytes)
+
+
 class Control:
     """One run of one job: the request to stop it, and its progress.
 
@@ -77,6 +84,7 @@ class Control:
         items: what earlier runs of the job have done.
         is_woken: the job has slept until this run, and goes on where it was; else it begins, was
             interrupted, or somebody wants it to run again.
+        earlier: how far earlier runs of the job have come.
     """
 
     MAX_PROBLEMS: Final = 200  # further ones are only counted
@@ -87,13 +95,16 @@ class Control:
         items: set[str] | None = None,
         *,
         is_woken: bool = False,
+        earlier: Progress | None = None,
     ) -> None:
         self._tell = tell
         self._items = items if items is not None else set()
         self.is_woken = is_woken
         self._new_items: list[str] = []
         self._started = self._published = self._saved = time.monotonic()
-        self.progress = Progress()
+        self._earlier = earlier or Progress()
+        self._is_counted = False
+        self.progress = Progress(bytes=self._earlier.bytes)
         self.stop = threading.Event()
         self.stop_request: StopRequest | None = None
         self.result: Any = None  # what a job has to show even if it does not finish
@@ -129,6 +140,22 @@ class Control:
             named = {"what": shown(what, MAX_WORDS), "reason": shown(reason, MAX_WORDS)}
             self.progress.problems.append(named)
 
+    def note_counted(self) -> None:
+        """Say that the progress has all that was done, and all that is left, from now on."""
+        self._is_counted = True
+
+    @property
+    def counters(self) -> Progress:
+        """The progress as it is shown.
+
+        A run first finds out what is left to do. Meanwhile what earlier runs have done still
+        counts: a job that is resumed does not seem to begin anew.
+        """
+        if self._is_counted:
+            return self.progress
+        done = max(self.progress.done, self._earlier.done)
+        return replace(self.progress, done=done, left=self.progress.left or self._earlier.left)
+
     def report(self) -> None:
         """Publish the progress a few times a second at most, and save it every two seconds."""
         now = time.monotonic()
@@ -139,12 +166,13 @@ class Control:
         save = now - self._saved >= SAVE_INTERVAL_S
         if save:
             self._saved = now
-        self._tell(self.progress, self.take_items() if save else [], save)
+        self._tell(self.counters, self.take_items() if save else [], save)
 
     def measure_rate(self) -> None:
         """Work out the rate of this run up to now."""
         elapsed = time.monotonic() - self._started
-        self.progress.rate_bytes_s = round(self.progress.bytes / elapsed, 1) if elapsed else 0.0
+        came = self.progress.bytes - self._earlier.bytes
+        self.progress.rate_bytes_s = round(came / elapsed, 1) if elapsed else 0.0
 
     def take_items(self) -> list[str]:
         """The items done since the last call."""

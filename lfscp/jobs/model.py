@@ -30,6 +30,14 @@ MAX_DELAY_S: Final = 3600.0  # before a job is tried again
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
+_SAID: Final = 4  # values of a list that a description has
+MAX_LISTED: Final = 10_000  # values of a list that a retrieve works off
+MAX_ABOUT: Final = 20  # studies of which a job keeps what a query has told
+ABOUT: Final = (
+    *("PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "StudyDescription"),
+    "SeriesDescription",
+)
+_MAX_ABOUT_TEXT: Final = 324  # a name of three groups
 SHORT_RESULT: Final = 1 << 16  # characters of JSON; a query's longer one is left out of its job
 
 
@@ -108,10 +116,12 @@ _DTOOLS_NAMES: Final = {
 }
 _PARAMETERS: Final = {
     JobKind.ECHO: {"retries"},
-    JobKind.FIND: {"retries", "keys", "level", "model", "limit"},
-    JobKind.RETRIEVE: {"retries", "keys", "level", "model", "method", "destination", "folder"},
+    JobKind.FIND: {"retries", "keys", "level", "model", "limit", "hierarchical"},
+    JobKind.RETRIEVE: {
+        *("retries", "keys", "level", "model", "method", "destination", "folder", "about"),
+    },
     JobKind.SEND: {"retries", "paths", "studies", "series", "commit"},
-    JobKind.COLLECT: {"retries", "keys", "model", "method"},
+    JobKind.COLLECT: {"retries", "keys", "model", "method", "about"},
     JobKind.CORRECT: {"retries", "studies", "study_keys", "changes", "user"},
 }
 _SOURCES: Final = ("studies", "series", "paths")  # of what is sent
@@ -127,15 +137,19 @@ class JobRequest:
         peer: the peer to ask; several for "collect", none for "correct".
         parameters: by kind; `retries` for each (how often to try again while the peer is down).
             find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study", "patient" or
-                "patient-study"), `limit` of matches.
+                "patient-study"), `limit` of matches, `hierarchical` (whether to ask level by level
+                from the top, for keys that do not name one study or patient).
             retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title),
-                `folder` (below web.roots, for a copy of the objects as files).
+                `folder` (below web.roots, for a copy of the objects as files), `about` (what a
+                query has told of the studies, to be shown: a list of {keyword: text}).
             send: `paths` (files and folders below web.roots), `studies` and `series` (UIDs of the
                 archive), `commit` (whether an object counts as delivered only once the peer has
                 committed to keep it).
-            collect: `keys`, `model`, `method`.
+            collect: `keys`, `model`, `method`, `about`.
             correct: `studies` (UIDs of the archive), `study_keys` (of their rows), `changes`
                 {keyword: new value}, `user` (who asked for it).
+            In the `keys` of retrieve and collect, one that is no UID may have a list of values, as
+            accession numbers: the peer is asked for each by itself.
     """
 
     kind: str
@@ -176,6 +190,7 @@ class JobRequest:
             _check_keys(kind, self.parameters.get("keys"))
             if kind is not JobKind.FIND:
                 _check_patient(self.parameters)
+                _check_listed(self.parameters)
 
     def _check_peers(self, kind: JobKind) -> None:
         count = len(self.peers)
@@ -220,6 +235,12 @@ def _check_values(parameters: Mapping[str, JSON]) -> None:
     folder = parameters.get("folder", "")
     if not isinstance(folder, str):
         raise InvalidRequestError("parameters.folder", "expected the path of a folder")
+    about = parameters.get("about", [])
+    if not isinstance(about, list) or len(about) > MAX_ABOUT or not all(map(_is_about, about)):
+        expected = f"expected at most {MAX_ABOUT} of {{keyword: text}}"
+        raise InvalidRequestError("parameters.about", expected)
+    if type(parameters.get("hierarchical", False)) is not bool:
+        raise InvalidRequestError("parameters.hierarchical", "expected true or false")
     for name in ("retries", "limit"):
         number = parameters.get(name, 1)
         if type(number) is not int or number < (1 if name == "limit" else 0):
@@ -229,6 +250,14 @@ def _check_values(parameters: Mapping[str, JSON]) -> None:
             validate_ae_title(parameters["destination"])
         except ValueError as error:
             raise InvalidRequestError("parameters.destination", f"expected {error}") from None
+
+
+def _is_about(given: JSON) -> bool:
+    """Whether something is what a query may have told of a study."""
+    return isinstance(given, dict) and all(
+        name in ABOUT and isinstance(text, str) and len(text) <= _MAX_ABOUT_TEXT
+        for name, text in given.items()
+    )
 
 
 def _check_sources(parameters: Mapping[str, JSON]) -> None:
@@ -269,6 +298,38 @@ def _check_patient(parameters: Mapping[str, JSON]) -> None:
         raise InvalidRequestError(
             "parameters.keys", "this model needs a key of the patient, as PatientID or PatientName"
         )
+
+
+def listed_key(keys: Mapping[str, JSON]) -> str:
+    """The key of a retrieve whose values the peer is asked for one by one; "" if there is none.
+
+    Of UIDs a peer takes a list (PS3.4 section C.2.2.2.2), of other values it does not.
+    """
+    return next((name for name, value in keys.items() if _is_listed(name, value)), "")
+
+
+def _is_listed(keyword: str, value: JSON) -> bool:
+    tag = tag_for_keyword(keyword)
+    return isinstance(value, list) and tag is not None and dictionary_VR(tag) != "UI"
+
+
+def _check_listed(parameters: Mapping[str, JSON]) -> None:
+    keys = parameters["keys"]
+    listed = listed_key(keys)
+    if not listed:
+        return
+    name, values = f"parameters.keys.{listed}", keys[listed]
+    if sum(_is_listed(each, value) for each, value in keys.items()) > 1:
+        raise InvalidRequestError(name, "expected one list; another key has one too")
+    if parameters.get("level", "STUDY") not in ("STUDY", "PATIENT"):
+        raise InvalidRequestError(name, "a list needs the level STUDY")
+    if len(values) > MAX_LISTED:
+        raise InvalidRequestError(name, f"{len(values)} values, expected at most {MAX_LISTED}")
+    for value in values:
+        text = str(value).strip() if value is not None else ""
+        if not text or set("*?\\") & set(text):
+            reason = "expected values without wildcards, none of them empty"
+            raise InvalidRequestError(name, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +381,9 @@ class Job:
         """One line as in dtools' job list: "active job: C-Echo request: …"."""
         facts = ", ".join(str(peer) for peer in self.peers)
         keys = self.parameters.get("keys") or {}
-        named = [f"{name}={value}" for name, value in keys.items() if value not in ("", None)]
+        named = [
+            f"{name}={_short(value)}" for name, value in keys.items() if value not in ("", None)
+        ]
         named += [str(each) for name in _SOURCES for each in self.parameters.get(name, [])]
         if named:
             facts += " " + " ".join(named[:4]) + (" …" if len(named) > 4 else "")
@@ -339,6 +402,12 @@ class Job:
             "peers": peers,
             "description": self.description,
         }
+
+
+def _short(value: JSON) -> JSON:
+    """A value; of a long list the beginning."""
+    is_long = isinstance(value, list) and len(value) > _SAID
+    return f"[{', '.join(map(str, value[:_SAID]))}, …]" if is_long else value
 
 
 def is_result_apart(job: Job) -> bool:

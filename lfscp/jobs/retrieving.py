@@ -7,6 +7,7 @@ these a C-GET gets every object as it is stored there.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 
 from lfscp.dicom.reading.header import is_uid
-from lfscp.jobs.asked_for import is_single, other_than_asked
+from lfscp.jobs.asked_for import is_single, other_than_asked, other_than_listed
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import RetrieveMethod, Unit
 from lfscp.jobs.matches import MEGABYTE
-from lfscp.jobs.model import PATIENT_KEYS, Job, State
+from lfscp.jobs.model import PATIENT_KEYS, Job, State, listed_key
 from lfscp.jobs.peers.asking import client_of
 from lfscp.jobs.peers.described import JobPeer
 from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError, UnsupportedError
@@ -38,6 +39,7 @@ _RETURNED: Final = {
 _MAX_CLASSES: Final = 200  # of one study; if it has more, the peer is asked again
 _UNIT_BYTES: Final = 700  # of memory that a study takes, about
 _CLASS_BYTES: Final = 120
+_MISSING_SAID: Final = 10  # values that the reason of a job names
 _MEMORY_OF_A_BYTE: Final = 4  # bytes of memory for one of the budget, once it is decoded
 
 
@@ -64,6 +66,7 @@ def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -
     """
     work = _Retrieving(job, control, archive, settings)
     work.prepare(work.units(job.peer))
+    control.note_counted()
     work.perform()
     return work.ended()
 
@@ -82,6 +85,8 @@ def collect(job: Job, control: Control, archive: Archive, settings: Settings) ->
         control.check()
         try:
             work.prepare(work.units(peer))
+            if peer == job.peers[-1]:
+                control.note_counted()
             work.perform()
         except PeerError as error:
             work.abandon()
@@ -111,6 +116,8 @@ class _Retrieving:
         self._todo: list[Unit] = []
         self._weight = 0
         self._studies: dict[str, None] = {}
+        # The values of a list; True: no peer has a study for it.
+        self._missing: dict[str, bool] = defaultdict(lambda: True)
         control.result = {"studies": [], "methods": {}, "problems": control.progress.problems}
         if self._folder:
             control.result |= {"folder": self._folder, "written": 0}
@@ -124,10 +131,21 @@ class _Retrieving:
             name = "|".join(f"{key}={value}" for key, value in sorted(keys.items()))
             yield Unit(peer, level, keys, str(keys.get("StudyInstanceUID", name)))
             return
+        listed = listed_key(keys)
+        for asked in _one_by_one(keys, listed):
+            is_there = False
+            for unit in self._studies_of(peer, asked, listed):
+                is_there = True
+                yield unit
+            if listed:
+                self._missing[str(asked[listed])] &= not is_there
+
+    def _studies_of(self, peer: JobPeer, keys: Mapping[str, Any], listed: str) -> Iterator[Unit]:
+        """The studies that match keys with one value each."""
         for patient in self._patients(peer, keys):
             wanted = {**_RETURNED, **keys, **patient}
             for match in self._find(peer, wanted, "STUDY"):
-                unit = self._study(peer, match, keys)
+                unit = self._study(peer, match, keys, listed)
                 if unit is not None:
                     yield unit
 
@@ -152,12 +170,14 @@ class _Retrieving:
         )
         self._control.check()
 
-    def _study(self, peer: JobPeer, match: Dataset, asked: Mapping[str, Any]) -> Unit | None:
+    def _study(
+        self, peer: JobPeer, match: Dataset, asked: Mapping[str, Any], listed: str
+    ) -> Unit | None:
         uid = str(match.get("StudyInstanceUID") or "")
         if not uid:
             self._control.problem(str(peer), "sent a match without StudyInstanceUID")
             return None
-        if other := other_than_asked(peer, match, asked):
+        if other := other_than_asked(peer, match, asked) or other_than_listed(match, asked, listed):
             self._control.problem(str(peer), f"sent a match with another {other} than asked for")
             return None
         keys = {"StudyInstanceUID": uid}
@@ -173,13 +193,17 @@ class _Retrieving:
                 self._studies[unit.study_uid] = None
                 self._control.result["studies"] = list(self._studies)
             if self._control.is_behind(unit.name):
-                progress.done += unit.size
+                progress.done += unit.size or self._came(unit)
                 if not self._control.is_behind(_written(unit)):
                     self._write(unit)
             else:
                 self._todo.append(unit)
                 progress.left += unit.size
         self._control.report()
+
+    def _came(self, unit: Unit) -> int:
+        """How many objects of a unit came here, if its peer does not say how many it has."""
+        return len(unit.here(self._archive)) if self._fetching.is_ours else 0
 
     def _weighed(self, units: Iterator[Unit]) -> Iterator[Unit]:
         """The units, or an error once they take too much memory."""
@@ -259,8 +283,29 @@ class _Retrieving:
         if not progress.done and not self._studies:
             said = "nothing matches the keys"
             return JobEnd(State.FAILED, said, result, logged=said)
-        written = f"{result['written']} files written to {self._folder}" if self._folder else ""
-        return JobEnd(reason=written, result=result)
+        remarks = [self._said_of_missing()]
+        if self._folder:
+            remarks.append(f"{result['written']} files written to {self._folder}")
+        return JobEnd(reason="; ".join(filter(None, remarks)), result=result)
+
+    def _said_of_missing(self) -> str:
+        """Which values of a list no study has; all of them are in the result."""
+        missing = [value for value, is_missing in self._missing.items() if is_missing]
+        if not missing:
+            return ""
+        self._control.result["missing"] = missing
+        more = " …" if len(missing) > _MISSING_SAID else ""
+        said = ", ".join(missing[:_MISSING_SAID])
+        return f"no study for {len(missing)} of {len(self._missing)} values: {said}{more}"
+
+
+def _one_by_one(keys: Mapping[str, Any], listed: str) -> Iterator[Mapping[str, Any]]:
+    """The keys with each value of a list, or as they are."""
+    if not listed:
+        yield keys
+        return
+    for value in dict.fromkeys(str(each).strip() for each in keys[listed]):
+        yield {**keys, listed: value}
 
 
 def _written(unit: Unit) -> str:

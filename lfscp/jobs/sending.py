@@ -90,6 +90,7 @@ def _send(
         is_delivery: an object that is sent is done; else it is still left.
     """
     control.progress.left = len(todo)
+    control.note_counted()
     control.report()
     delivery = _Delivery(job, control, archive, settings, is_delivery=is_delivery)
     if todo:

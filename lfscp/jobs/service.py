@@ -32,6 +32,7 @@ from lfscp.jobs.control import (
     JobStoppedError,
     Progress,
     StopRequest,
+    earlier_progress,
     shown,
 )
 from lfscp.jobs.feed import Feed, Subscription
@@ -414,10 +415,12 @@ class JobService:
     # --- running: in the balancer's threads ---
 
     def _run(self, job_id: str) -> JobEnd:
+        before = self.job(job_id)
         control = Control(
             lambda progress, items, save: self._progress(job_id, progress, items, save=save),
             self._store.items(job_id),
-            is_woken=self.job(job_id).next_attempt_at is not None,
+            is_woken=before.next_attempt_at is not None,
+            earlier=earlier_progress(before),
         )
         with self._lock:
             self._controls[job_id] = control
@@ -518,7 +521,7 @@ class JobService:
                     problems = control.progress.problems
                     found = {"problems": problems} if problems else None
                     changes["result"] = control.result or found
-                self._jobs[job_id] = _with(self._jobs[job_id], control.progress)
+                self._jobs[job_id] = _with(self._jobs[job_id], control.counters)
             matches = changes["result"]
             if isinstance(matches, Matches):
                 changes["result"] = matches.result() if state.is_end else None

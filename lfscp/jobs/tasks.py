@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -10,12 +10,15 @@ from lfscp.jobs import correcting, retrieving, sending
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, JobKind
-from lfscp.jobs.peers.asking import client_of
+from lfscp.jobs.peers.asking import Client, client_of
+from lfscp.jobs.peers.levels import find_by_levels
 from lfscp.observe import metrics
 from lfscp.scu.errors import PeerError
 from lfscp.scu.identifiers import identifier
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
 
@@ -52,13 +55,11 @@ class _Either:
 
 def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     most = min(job.parameters.get("limit", settings.jobs.max_matches), settings.jobs.max_matches)
-    wanted = identifier(job.parameters["keys"], job.parameters.get("level", "STUDY"))
     cancel = _Either(control)
-    client = client_of(job.peer, settings)
     matches = Matches(archive.incoming_dir, settings.budgets.job_mb * MEGABYTE)
     control.result = matches
     try:
-        for match in client.find(wanted, job.parameters.get("model", "study"), cancel=cancel):
+        for match in _matches(job, client_of(job.peer, settings), cancel):
             if matches.count < most and matches.add(match):
                 control.progress.done = matches.count
                 control.report()
@@ -69,6 +70,19 @@ def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> J
             raise
     control.check()
     return JobEnd(reason=_cut(matches, settings) if cancel.enough else "", result=matches)
+
+
+def _matches(job: Job, client: Client, cancel: _Either) -> Iterator[Dataset]:
+    """What the peer finds; level by level from the top, if the job says so."""
+    keys, level = job.parameters["keys"], job.parameters.get("level", "STUDY")
+    model = job.parameters.get("model", "study")
+
+    def find(wanted: Dataset) -> Iterator[Dataset]:
+        return client.find(wanted, model, cancel=cancel)
+
+    if job.parameters.get("hierarchical"):
+        return find_by_levels(find, keys, level, model)
+    return find(identifier(keys, level))
 
 
 def _cut(matches: Matches, settings: Settings) -> str:

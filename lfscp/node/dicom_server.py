@@ -20,7 +20,9 @@ from lfscp.server import LeaderFollowerServer
 from lfscp.server.address_limits import AddressLimits
 from lfscp.server.proxy_protocol import TrustedProxies
 from lfscp.server.settings import ServerSettings
+from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.admission import Admission
+from lfscp.services.access.served_settings import ServedSettings
 from lfscp.services.added_services import with_contexts
 from lfscp.services.associations import record_end
 from lfscp.services.contexts import contexts, storage_classes
@@ -52,10 +54,11 @@ def make_server(
     """
     settings, archive, endpoints = current.settings, parts.archive, parts.endpoints
     added = list(parts.plugins.services())
+    served = ServedSettings(current, AddedPeers(archive.data_dir))
     server = LeaderFollowerServer(
         application_entity(settings),
         endpoints.address,
-        evt_handlers=all_handlers(archive, current, added),
+        evt_handlers=all_handlers(archive, served, added),
         ssl_context=secure_context(settings),
         contexts=with_contexts(contexts(settings), added),
         threads=settings.pool.threads,
@@ -67,7 +70,7 @@ def make_server(
             tls_socket=endpoints.second,
             accept_unknown_storage=settings.storage.accept_unknown_sop_classes,
             storage_classes=storage_classes(settings),
-            admit=Admission(current),
+            admit=Admission(served),
             limits=AddressLimits(board=board),
             receive_limits=ReceiveLimits(shortage=lambda: archive.space.shortage),
             proxies=trusted_proxies(settings),

@@ -287,13 +287,17 @@ def retention_limits(settings: Settings) -> Limits:
 
 
 def begin_trail(settings: Settings) -> None:
-    """Begin the audit trail as configured.
+    """Begin the audit trail as configured, and the file of the newest warnings and errors.
 
     Raises:
         NodeError: its file cannot be opened.
     """
+    from lfscp.observe.logging import keep_recent
+    from lfscp.observe.recent_log import RecentLog
     from lfscp.services.audit_events import start_trail
 
+    if settings.logging.kept_mb:
+        keep_recent(RecentLog(settings.data_dir, settings.logging.kept_mb * 1_000_000))
     try:
         start_trail(settings)
     except OSError as error:

@@ -504,6 +504,14 @@ def accessed(study_uid: str, how: str, patient: m.Patient | None) -> None:
     _on_study(m.INSTANCES_ACCESSED, m.READ, study_uid, {}, patient, {"access": how})
 
 
+def log_used(uri: str) -> None:
+    """The acting user looked at the audit trail itself (A.5.3.2)."""
+    if _trail is None:
+        return
+    reader = _actor.get() or _trail.here(is_requestor=True)
+    _trail.write(_trail.message(m.AUDIT_LOG_USED, m.READ, (reader,), (m.AuditLog(uri),)))
+
+
 def worklist_item_recorded(
     action: str, study_uid: str, details: Mapping[str, object], patient: m.Patient | None
 ) -> None:

@@ -56,6 +56,7 @@ class Code:
 
 # Events (CID 400) and their types (CID 401).
 APPLICATION_ACTIVITY: Final = Code("110100", "Application Activity")
+AUDIT_LOG_USED: Final = Code("110101", "Audit Log Used")
 INSTANCES_ACCESSED: Final = Code("110103", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
 STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
@@ -79,6 +80,7 @@ SOURCE: Final = Code("110153", "Source Role ID")
 STUDY_INSTANCE_UID: Final = Code("110180", "Study Instance UID")
 SOP_CLASS_UID: Final = Code("110181", "SOP Class UID")
 NODE_ID: Final = Code("110182", "Node ID")
+URI: Final = Code("12", "URI", "RFC-3881")
 PATIENT_NUMBER: Final = Code("2", "Patient Number", "RFC-3881")
 
 CREATE, READ, UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
@@ -227,7 +229,17 @@ class Subject:
         return parts
 
 
-Object = Patient | Study | QueryObject | Subject
+@dataclass(frozen=True, slots=True)
+class AuditLog:
+    """The audit trail itself (ParticipantObjectIdentification; PS3.15 section A.5.3.2)."""
+
+    uri: str
+
+    def parts(self) -> dict[str, Any]:
+        return _object(self.uri, "2", "13", URI) | {"ParticipantObjectName": "Security Audit Log"}
+
+
+Object = Patient | Study | QueryObject | Subject | AuditLog
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from typing import Any, Final, Literal
 import structlog
 
 from lfscp.observe import stdlib_bridge
+from lfscp.observe.recent_log import LEVELS as KEPT_LEVELS
+from lfscp.observe.recent_log import RecentLog
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 MAX_VALUE_LENGTH: Final = 1000  # characters of one value; a peer must not fill the log
@@ -29,6 +31,7 @@ _COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "
 
 Fields = MutableMapping[str, Any]
 
+_kept: RecentLog | None = None  # takes warnings and errors as well
 _threshold = LEVELS["info"]  # one global, because reading it must cost next to nothing
 
 
@@ -123,6 +126,12 @@ def mark_lines(**fields: Any) -> None:
     _marks.update(fields)
 
 
+def keep_recent(kept: RecentLog | None) -> None:
+    """Write warnings and errors of this process, and of those that it forks, to this file too."""
+    global _kept
+    _kept = kept
+
+
 def set_level(level: str) -> None:
     """Change the level, also while the node runs; from any thread.
 
@@ -179,6 +188,8 @@ def _renderer(render: Render) -> Callable[[object, str, Fields], str]:
         name = fields.pop("part", "")
         if _marks:
             fields.update(_marks)
+        if _kept is not None and level in KEPT_LEVELS:
+            _kept.write(render_json(stamp, level, name, event, fields))
         return render(stamp, level, name, event, fields)
 
     return process

@@ -55,6 +55,7 @@ from lfscp.web.pages import corrections as corrections_pages
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, provider_login, remote, study_acts
 from lfscp.web.pages import node as node_page
+from lfscp.web.pages import peers as peers_page
 from lfscp.web.pages import procedure_steps as procedure_steps_pages
 from lfscp.web.pages import studies as studies_pages
 from lfscp.web.pages import upload as upload_page
@@ -75,6 +76,7 @@ from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
+from lfscp.web.status.stored_lately import StoreRates
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
@@ -88,7 +90,7 @@ _API: Final = (
 _PAGES: Final = (
     *(archive_page, studies_pages, study_acts, corrections_pages),
     *(worklist_pages, procedure_steps_pages, commitments_page),
-    *(upload_page, remote, jobs_page, node_page, login, provider_login),
+    *(upload_page, peers_page, remote, jobs_page, node_page, login, provider_login),
 )
 # Routes are tried in their order: frames, which viewers ask for by the thousand, come first. The
 # capabilities come last: they answer at any path below the prefix.
@@ -157,6 +159,7 @@ def create_app(
             archive, counts, job_service, node_state, lambda: read_routes(app.state.web.settings)
         ),
         readiness=Readiness(archive, node_state),
+        store_rates=StoreRates(archive),
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),

@@ -33,6 +33,7 @@ from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
+from lfscp.web.status.stored_lately import StoreRates
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
@@ -58,6 +59,7 @@ class Web:
     counts: ArchiveCounts
     exposition: Exposition
     readiness: Readiness
+    store_rates: StoreRates
     views: Views
     event_streams: Share
     forms: Share

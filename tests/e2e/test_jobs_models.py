@@ -101,6 +101,41 @@ def test_studies_are_retrieved_by_every_model(
         assert archive.statistics().instances == len(studies)
 
 
+@pytest.mark.parametrize("model", ["study", "patient"])
+def test_series_are_found_level_by_level_without_the_uid_of_a_study(
+    peer: Peer, model: str, tmp_path: Path
+) -> None:
+    keys = {"PatientName": "Do*", "StudyDate": "", "Modality": "", "SeriesInstanceUID": ""}
+    asked = {"keys": keys, "model": model, "level": "SERIES", "hierarchical": True}
+    with jobs_of(tmp_path / "mine") as (service, _):
+        ended = find(service, peer, **asked)
+        of_one = find(
+            service, peer, **asked | {"keys": {**keys, "StudyInstanceUID": OTHER}, "model": "study"}
+        )
+    assert (ended.state, ended.reason) == (State.DONE, "")
+    found = sorted(match["SeriesInstanceUID"] for match in ended.result)
+    assert found == [f"{STUDY}.1.1", f"{STUDY}.2.1"]
+    assert {match["PatientName"] for match in ended.result} == {"Doe^Jane"}, "of the study"
+    assert {match["StudyInstanceUID"] for match in ended.result} == {f"{STUDY}.1", f"{STUDY}.2"}
+    assert [match["SeriesInstanceUID"] for match in of_one.result] == [f"{OTHER}.1"]
+
+
+@pytest.mark.parametrize("model", ["study", "patient"])
+def test_a_list_of_patient_ids_is_worked_off_and_what_is_missing_is_named(
+    peer: Peer, model: str, tmp_path: Path
+) -> None:
+    keys = {"PatientID": ["P1", "P9", " P2", "P1", "P8"]}
+    with jobs_of(tmp_path / "mine") as (service, archive):
+        ended = retrieve(service, peer, keys=keys, model=model)
+        assert (ended.state, ended.done, ended.left) == (State.DONE, 3, 0)
+        assert ended.reason == "no study for 2 of 4 values: P9, P8"
+        assert ended.result["missing"] == ["P9", "P8"]
+        assert sorted(ended.result["studies"]) == [f"{STUDY}.1", f"{STUDY}.2", OTHER]
+        assert archive.statistics().instances == 3
+        nothing = retrieve(service, peer, keys={"AccessionNumber": ["X", "Y"]})
+        assert (nothing.state, nothing.reason) == (State.FAILED, "nothing matches the keys")
+
+
 def test_what_a_c_get_cannot_send_comes_by_c_move_if_the_peer_knows_us(
     dcmtk: Any, tmp_path: Path
 ) -> None:

@@ -128,7 +128,7 @@ def test_an_item_is_added_changed_found_by_the_device_and_removed(page, url, loc
     expect(page.locator("#items")).to_contain_text("No item matches.")
     page.get_by_role("link", name="All", exact=True).click()
     expect(rows).to_have_count(1)
-    rows.focus()
+    rows.get_by_role("link").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Müller, Johanna")).to_be_visible()
     page.get_by_role("button", name="Remove").click()

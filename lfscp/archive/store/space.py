@@ -78,16 +78,19 @@ class Space:
         if shortage:
             raise OutOfResourcesError("store the instance", shortage, "free space")
 
+    def reserve_of(self, size: int) -> int:
+        """How many bytes stay free on a file system of this size."""
+        if self._reserve_mb == AUTOMATIC:
+            return min(DEFAULT_BYTES, int(size * PART_OF_A_SMALL_DISK))
+        return self._reserve_mb * MEGABYTE
+
     def _shortage_in(self, folder: str, wanted: int = 0) -> str:
         try:
             found = os.statvfs(folder)
         except OSError as error:
             return f"{error.strerror}: {folder}"
         free = found.f_bavail * found.f_frsize
-        reserve = self._reserve_mb * MEGABYTE
-        if self._reserve_mb == AUTOMATIC:
-            size = found.f_blocks * found.f_frsize
-            reserve = min(DEFAULT_BYTES, int(size * PART_OF_A_SMALL_DISK))
+        reserve = self.reserve_of(found.f_blocks * found.f_frsize)
         if free - wanted >= reserve:
             return ""
         if free >= reserve:

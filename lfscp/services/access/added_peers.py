@@ -1,8 +1,9 @@
 """Keeps the peers that were added while the node runs, on its page or by its API: `peers.json`.
 
 The page's process writes the file; any process that serves reads it again when it has changed.
-Jobs may talk to added peers, and objects may be moved to them. What a peer may ask of this node,
-and the login for a DICOMweb peer, are in the configuration alone.
+Jobs may talk to added peers, and objects may be moved to them. A peer that was added with rights
+(`may`) is known to the services like one of the configuration; see `served_settings`. The login for
+a DICOMweb peer is in the configuration alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.node")
 PEERS_FILE: Final = "peers.json"
+_FURTHER: Final = ("tls_verify", "may")
 
 
 class AddedPeers:
@@ -45,6 +47,10 @@ class AddedPeers:
     def get(self, ae_title: str) -> PeerSettings | None:
         """The one with that AE title."""
         return self.all().get(ae_title)
+
+    def with_rights(self) -> Mapping[str, PeerSettings]:
+        """Those that were added with what they may ask of this node."""
+        return {title: peer for title, peer in self.all().items() if "may" in peer.model_fields_set}
 
     def put(self, ae_title: str, peer: PeerSettings) -> None:
         """Add a peer, or replace it.
@@ -89,20 +95,24 @@ class AddedPeers:
 
 
 def added_peer(entry: Mapping[str, Any]) -> PeerSettings:
-    """A peer from its place: `url`, or `host`, `port` and `tls`.
+    """A peer from its place: `url`, or `host`, `port`, `tls`, `tls_verify` and `may`.
 
     Raises:
         KeyError, ValidationError: something is missing or wrong.
     """
     if entry.get("url"):
         return PeerSettings(url=entry["url"])
-    return PeerSettings(host=entry["host"], port=entry["port"], tls=bool(entry.get("tls")))
+    place = {"host": entry["host"], "port": entry["port"], "tls": bool(entry.get("tls"))}
+    further = {name: entry[name] for name in _FURTHER if entry.get(name) is not None}
+    return PeerSettings.model_validate(place | further)
 
 
 def _place(peer: PeerSettings) -> dict[str, Any]:
     if peer.is_dicomweb:
         return {"url": peer.url}
-    return {"host": peer.host, "port": peer.port, "tls": peer.tls}
+    place = {"host": peer.host, "port": peer.port, "tls": peer.tls}
+    given = {name: getattr(peer, name) for name in _FURTHER if name in peer.model_fields_set}
+    return place | given
 
 
 def _read(file: Path) -> dict[str, PeerSettings]:

@@ -1,7 +1,7 @@
 """Knows the peers that jobs can be sent to and objects be moved to: configured ones and added ones.
 
-Rules: a configured peer goes before an added one with the same AE title. What a peer may ask of
-this node, and the login for a DICOMweb peer, stand in the configuration alone.
+Rules: a configured peer goes before an added one with the same AE title. The login for a DICOMweb
+peer stands in the configuration alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from lfscp.config import PeerSettings
+from lfscp.config.checks import Permission
 from lfscp.services.access.added_peers import AddedPeers, added_peer
 
 
@@ -21,6 +22,9 @@ class KnownPeer:
         ae_title: of a DICOMweb peer, its name.
         host: with `port` and `tls`, of an application entity.
         url: of a DICOMweb peer.
+        tls_verify: how its certificate is verified: "host", "certificate" or "none".
+        may: what it may ask of this node; None if that was not said: as an unknown AE title, and
+            objects may be moved to it.
     """
 
     ae_title: str
@@ -29,6 +33,8 @@ class KnownPeer:
     tls: bool = False
     is_configured: bool = False
     url: str = ""
+    tls_verify: str = "host"
+    may: tuple[Permission, ...] | None = None
 
     @property
     def address(self) -> str:
@@ -53,13 +59,17 @@ class KnownPeers:
         configured = self.configured
         peers = {**self._added.all(), **configured}
         return [
-            KnownPeer(title, peer.host, peer.port, peer.tls, title in configured, peer.url)
+            _known(title, peer, is_configured=title in configured)
             for title, peer in sorted(peers.items(), key=lambda each: each[0])
         ]
 
     def get(self, ae_title: str) -> KnownPeer | None:
         """The peer with that AE title."""
         return next((peer for peer in self.all() if peer.ae_title == ae_title), None)
+
+    def settings(self, ae_title: str) -> PeerSettings | None:
+        """The same as it is configured, or was added."""
+        return self.configured.get(ae_title) or self._added.get(ae_title)
 
     def put(self, peer: KnownPeer) -> None:
         """Add a peer, or replace an added one.
@@ -82,3 +92,17 @@ class KnownPeers:
         if ae_title in self.configured:
             raise ValueError(f"{ae_title} is in the configuration; remove it there")
         return self._added.remove(ae_title)
+
+
+def _known(title: str, peer: PeerSettings, *, is_configured: bool) -> KnownPeer:
+    says_rights = not peer.is_dicomweb and (is_configured or "may" in peer.model_fields_set)
+    return KnownPeer(
+        title,
+        peer.host,
+        peer.port,
+        peer.tls,
+        is_configured,
+        peer.url,
+        peer.tls_verify,
+        tuple(peer.may) if says_rights else None,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Request
 from pydantic import (
@@ -12,13 +12,15 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 
 from lfscp.config import PeerSettings
-from lfscp.config.checks import AETitle, check_dicomweb_url
+from lfscp.config.checks import AETitle, Permission, check_dicomweb_url
 from lfscp.config.roles import Role
 from lfscp.observe import audit
+from lfscp.observe.logging import get_logger
 from lfscp.services.access.known_peers import KnownPeer
 from lfscp.web.context import Web, caller_of
 from lfscp.web.problems import Problem, not_found
@@ -31,6 +33,7 @@ URL = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=2048),
     AfterValidator(check_dicomweb_url),
 ]
+LOG: Final = get_logger("lfscp.web")
 _LOGIN: Final = ("user", "password", "token")
 
 
@@ -48,6 +51,19 @@ class PeerIn(Asked):
     port: int = Field(ge=1, le=65535)
     tls: bool = False
     calling_ae_title: AETitle | None = Field(None, description="Default: the node's own.")
+
+
+class AddedPeerIn(PeerIn):
+    """An application entity to add as a peer, or to change."""
+
+    tls_verify: Literal["host", "certificate", "none"] = Field(
+        "host", description="host: its certificate must be valid and name its host."
+    )
+    may: list[Permission] | None = Field(
+        None,
+        description="What it may ask of this node; then it is known to the services. null: it is "
+        "like an unknown AE title, and objects may be moved to it.",
+    )
 
 
 class DICOMwebIn(Asked):
@@ -113,20 +129,13 @@ def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
     server = web.settings.server
     if isinstance(asked, str):
         title = asked.strip()
-        configured = web.peers.configured.get(title)
-        if configured is not None:
-            return _configured(title, configured, web)
-        known = web.peers.get(title)
-        if known is None:
-            titles = ", ".join(peer.ae_title for peer in web.peers.all()) or "none"
-            detail = f"no peer {asked!r} is known; known are {titles}"
-            errors = [{"pointer": pointer, "detail": detail}]
-            raise Problem(422, f"{pointer[1:]}: {detail}", errors=errors)
-        if known.url:
-            return _configured(title, PeerSettings(url=known.url), web)
-        asked = PeerIn.model_construct(
-            ae_title=title, host=known.host, port=known.port, tls=known.tls, calling_ae_title=None
-        )
+        known = web.peers.settings(title)
+        if known is not None:
+            return _configured(title, known, web)
+        titles = ", ".join(peer.ae_title for peer in web.peers.all()) or "none"
+        detail = f"no peer {asked!r} is known; known are {titles}"
+        errors = [{"pointer": pointer, "detail": detail}]
+        raise Problem(422, f"{pointer[1:]}: {detail}", errors=errors)
     return Peer(
         asked.ae_title,
         asked.host,
@@ -139,20 +148,36 @@ def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
     )
 
 
+def peer_to_add(web: Web, asked: AddedPeerIn) -> Any:
+    """An application entity as it would be asked once it is added."""
+    verify = asked.tls_verify
+    place = PeerSettings(host=asked.host, port=asked.port, tls=asked.tls, tls_verify=verify)
+    return _configured(asked.ae_title, place, web)
+
+
 def put(web: Web, asked: PeerIn | NamedDICOMwebIn) -> KnownPeer:
     """Add a peer, or change an added one.
 
     Raises:
         Problem: it is in the configuration.
     """
-    if isinstance(asked, PeerIn):
-        known = KnownPeer(asked.ae_title, asked.host, asked.port, asked.tls)
+    title = asked.ae_title
+    if isinstance(asked, NamedDICOMwebIn):
+        known = KnownPeer(title, url=asked.url)
+    elif isinstance(asked, AddedPeerIn):
+        verify, may = asked.tls_verify, None if asked.may is None else tuple(asked.may)
+        known = KnownPeer(title, asked.host, asked.port, asked.tls, tls_verify=verify, may=may)
     else:
-        known = KnownPeer(asked.ae_title, url=asked.url)
+        known = KnownPeer(title, asked.host, asked.port, asked.tls)
+    before = web.peers.get(title)
     try:
         web.peers.put(known)
+    except ValidationError as error:
+        wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise Problem(422, f"peer: expected {wrong}") from None
     except ValueError as error:
         raise Problem(409, str(error)) from None
+    LOG.info("peer changed" if before else "peer added", peer=title, address=known.address)
     return known
 
 
@@ -168,3 +193,4 @@ def drop(web: Web, ae_title: str) -> None:
         raise Problem(409, str(error)) from None
     if not removed:
         raise not_found("peer", ae_title)
+    LOG.info("peer removed", peer=ae_title)

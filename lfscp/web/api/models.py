@@ -8,7 +8,7 @@ from pydantic import BaseModel, Discriminator, FailFast, Field, Tag
 
 from lfscp.archive.index.study_pages import MAX_COUNT
 from lfscp.config.checks import AETitle
-from lfscp.web.actions.peers import Asked, DICOMwebIn, NamedDICOMwebIn, PeerIn
+from lfscp.web.actions.peers import AddedPeerIn, Asked, DICOMwebIn, NamedDICOMwebIn, PeerIn
 
 T = TypeVar("T")
 Texts = Annotated[list[str], FailFast()]  # the first of many errors is enough
@@ -38,8 +38,19 @@ PeerRef = Annotated[
     Field(description="The AE title or name of a known peer, or a peer given in full."),
 ]
 AddedPeer = Annotated[
-    Annotated[PeerIn, Tag("peer in full")] | Annotated[NamedDICOMwebIn, Tag("DICOMweb server")],
+    Annotated[AddedPeerIn, Tag("peer in full")]
+    | Annotated[NamedDICOMwebIn, Tag("DICOMweb server")],
     Discriminator(_kind),
+]
+
+
+RetrieveKeys = Annotated[
+    dict[str, Any],
+    Field(
+        description="DICOM keywords with values. One that is no UID may have a list, such as "
+        "accession numbers: the peer is asked for each by itself.",
+        examples=[{"StudyInstanceUID": "1.2.3"}, {"AccessionNumber": ["A1", "A2"]}],
+    ),
 ]
 
 
@@ -58,6 +69,11 @@ class FindIn(Asked):
     level: Level = "STUDY"
     model: Model = "study"
     limit: int | None = Field(None, ge=1, description="Stop after this number of matches.")
+    hierarchical: bool | None = Field(
+        None,
+        description="Ask level by level from the top, for keys that name no single study (or, in "
+        "the model patient, no single patient).",
+    )
     retries: int = Field(0, ge=0, le=100)
 
 
@@ -65,7 +81,7 @@ class RetrieveIn(Asked):
     """Retrieve objects from a peer into the archive, or have them sent elsewhere."""
 
     peer: PeerRef
-    keys: Keys
+    keys: RetrieveKeys
     level: Level = "STUDY"
     model: Model = "study"
     method: Literal["auto", "get", "move"] = "auto"
@@ -91,7 +107,7 @@ class CollectIn(Asked):
     """Retrieve matching studies from several peers into one ZIP with a DICOMDIR."""
 
     peers: list[PeerRef] = Field(min_length=1, max_length=100)
-    keys: Keys
+    keys: RetrieveKeys
     model: Model = "study"
     method: Literal["auto", "get", "move"] = "auto"
     retries: int | None = Field(None, ge=0, le=100)
@@ -106,6 +122,8 @@ class PeerOut(BaseModel):
     tls: bool
     url: str = Field(description="Of a DICOMweb server, in place of host, port and tls.")
     is_configured: bool = Field(description="Configured peers cannot be changed here.")
+    tls_verify: str
+    may: list[str] | None = Field(description="What it may ask of this node; null: as unknown.")
 
 
 class PageOut(BaseModel, Generic[T]):

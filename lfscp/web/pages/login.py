@@ -41,8 +41,8 @@ def login(request: Request, web: Context, next: str = "/", left: str = "") -> Re
     return _form(request, web, next)
 
 
-def _form(request: Request, web: Web, next_page: str, failed: str = "") -> Response:
-    """The page to log in."""
+def _form(request: Request, web: Web, next_page: str, failed: str = "", name: str = "") -> Response:
+    """The page to log in; `failed` says why it is shown again, `name` who tried."""
     access, target = web.access, local(next_page)
     provider = access.provider
     offers = provider is not None and provider.logs_in_browsers
@@ -51,6 +51,7 @@ def _form(request: Request, web: Web, next_page: str, failed: str = "") -> Respo
         "login.html",
         next=target,
         failed=failed,
+        name=name,
         has_users=access.has_users or not offers,
         provider=provider.host if provider is not None and offers else "",
         provider_login=f"{PROVIDER_LOGIN}?next={quote(target)}",
@@ -72,7 +73,7 @@ def log_in(
     except Problem as problem:
         if not wants_page(request):
             raise
-        response = _form(request, web, next, problem.detail)
+        response = _form(request, web, next, problem.detail, name)
         response.status_code = problem.status
         response.headers.update(problem.headers)
         return response

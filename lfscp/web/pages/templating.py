@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined, select_autoescape
+from markupsafe import Markup
 from starlette.requests import Request
 
 from lfscp import __version__
@@ -32,7 +33,8 @@ def templates(folder: Path) -> Jinja2Templates:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (date, time, name, octets, moment, duration, text, values, what, key)
+    of_values = (date, day, time, name, octets, amount, number, moment, when, duration)
+    filters: tuple[Callable[..., Any], ...] = (*of_values, text, values, what, key)
     environment.filters.update({each.__name__: each for each in filters})
     environment.filters.update(peer_name=peer_name, peer_address=peer_address)
     environment.globals["version"] = __version__
@@ -62,6 +64,14 @@ def date(value: str) -> str:
     if len(value) == 8 and value.isdigit():
         return f"{value[:4]}-{value[4:6]}-{value[6:]}"
     return value
+
+
+def day(value: str) -> Markup | str:
+    """A DICOM date, which the browser then writes as its user does; other texts stay."""
+    written = date(value)
+    return (
+        written if written == value else Markup('<time datetime="{0}">{0}</time>').format(written)
+    )
 
 
 def time(value: str) -> str:
@@ -148,6 +158,29 @@ def octets(count: float) -> str:
             break
         value /= 1000
     return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def amount(count: float) -> Markup:
+    """A number of bytes, which the browser then writes as its user does."""
+    return Markup('<data value="{}" data-unit="byte">{}</data>').format(int(count), octets(count))
+
+
+def number(count: int) -> Markup:
+    """A whole number, which the browser then writes as its user does."""
+    return Markup('<data value="{}">{:,}</data>').format(count, count)
+
+
+def when(value: object) -> Markup:
+    """A time, which the browser then writes as its user does, in the user's time zone.
+
+    Args:
+        value: milliseconds since 1970, or ISO 8601 in UTC.
+    """
+    written = moment(value)
+    if not written:
+        return Markup()
+    stamp = f"{written.replace(' ', 'T')}Z"
+    return Markup('<time datetime="{}">{} UTC</time>').format(stamp, written)
 
 
 def moment(value: object) -> str:

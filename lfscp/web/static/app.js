@@ -47,7 +47,7 @@ function missing(image) { image.closest(".picture")?.classList.add("none"); }
 document.addEventListener("error", (event) => { if (event.target instanceof HTMLImageElement) missing(event.target); }, true);
 for (const image of document.images) if (image.complete && !image.naturalWidth) missing(image);
 
-// Rows are links too, for the mouse and the keyboard.
+// A row is a link too, for the mouse. The keyboard has the link in it: one tab stop, and the arrows.
 document.addEventListener("click", (event) => {
   const row = event.target.closest("tr[data-href]");
   if (!row || event.target.closest("a, button, input") || String(getSelection())) return;
@@ -61,16 +61,15 @@ document.addEventListener("change", (event) => {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea");
   const row = event.target.closest("tr[data-href]");
-  if (row && event.key === "Enter" && !event.target.closest("a, button, input")) location.href = row.dataset.href;
   if (event.key === "/" && !typing) {
     const box = document.querySelector("[data-key='/']");
     if (box) { event.preventDefault(); box.focus(); box.select(); }
   }
   if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
-  const rows = [...document.querySelectorAll("tr[data-href]")];
-  if (!rows.length || (typing && !typing.matches("[data-key='/']"))) return;
-  const at = rows.indexOf(row);
-  const next = rows[event.key === "ArrowDown" ? at + 1 : at - 1];
+  const links = [...document.querySelectorAll("tr[data-href]")].map((each) => each.querySelector("a[href]")).filter(Boolean);
+  if (!links.length || (typing && !typing.matches("[data-key='/']"))) return;
+  const at = row ? links.indexOf(row.querySelector("a[href]")) : -1;
+  const next = links[event.key === "ArrowDown" ? at + 1 : at - 1];
   if (next) { event.preventDefault(); next.focus(); }
 });
 
@@ -130,5 +129,5 @@ async function watch() {
 
 // Not earlier: other scripts do not listen yet, and the page would keep jobs that ended in between.
 document.addEventListener("DOMContentLoaded", () => {
-  if (!document.body.classList.contains("login")) watch().catch(() => {});
+  watch().catch(() => {});
 });

@@ -88,9 +88,10 @@ drop.addEventListener("drop", async (event) => {
   if (!entries.length) { add([...event.dataTransfer.files]); return; }
   for (const entry of entries) add(await filesBelow(entry));
 });
-drop.addEventListener("click", (event) => { if (!event.target.closest("label, input")) document.getElementById("files").click(); });
-drop.addEventListener("keydown", (event) => {
-  if (event.target === drop && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); document.getElementById("files").click(); }
+// One click anywhere on the place opens the files; the buttons say which of the two they open.
+drop.addEventListener("click", (event) => {
+  if (event.target.closest("input")) return;
+  document.getElementById(event.target.closest("[data-opens]")?.dataset.opens || "files").click();
 });
 for (const id of ["files", "folder-input"]) {
   document.getElementById(id).addEventListener("change", (event) => { add([...event.target.files]); event.target.value = ""; });

@@ -172,6 +172,47 @@ def test_an_active_job_is_cancelled_as_soon_as_it_looks(archive: Archive) -> Non
             service.cancel(job.id)
 
 
+def test_the_counters_of_a_paused_job_survive_while_it_finds_out_what_is_left(
+    archive: Archive,
+) -> None:
+    may_count, asked = threading.Event(), threading.Event()
+
+    def work(job: Job, control: Control) -> JobEnd:
+        if job.attempts == 1:
+            control.progress.done, control.progress.left, control.progress.bytes = 3, 2, 300
+            control.note_counted()
+            asked.set()
+        else:
+            asked.set()
+            may_count.wait(DEADLINE_S)
+            control.check()
+            control.progress.done, control.progress.left = 5, 0
+            control.progress.bytes += 200
+            control.note_counted()
+            return JobEnd()
+        control.stop.wait(DEADLINE_S)
+        control.check()
+        return JobEnd()
+
+    def counters(job: Job) -> tuple[int, int, int]:
+        return job.done, job.left, job.bytes
+
+    with serving(archive, work) as service:
+        job = service.submit(RETRIEVE)
+        for _ in range(2):  # the second time it is paused before it knows what is left
+            assert asked.wait(DEADLINE_S)
+            asked.clear()
+            service.pause(job.id)
+            may_count.set()
+            assert counters(wait_for(service, job.id, State.PAUSED)) == (3, 2, 300)
+            may_count.clear()
+            service.resume(job.id)
+            assert asked.wait(DEADLINE_S)
+            assert counters(service.job(job.id)) == (3, 2, 300)
+        may_count.set()
+        assert counters(wait_for(service, job.id, State.DONE)) == (5, 0, 500)
+
+
 def test_a_sleeping_job_is_cancelled_or_paused_at_once(archive: Archive) -> None:
     held = Held()
     with serving(archive, held, max_active=1) as service:

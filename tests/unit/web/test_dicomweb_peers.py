@@ -84,6 +84,8 @@ def test_peers_are_listed_with_their_url(client: TestClient) -> None:
             "tls": False,
             "url": URL,
             "is_configured": True,
+            "tls_verify": "certificate",
+            "may": None,
         }
     ]
     assert URL in get(client, "/remote").text

@@ -164,7 +164,7 @@ def test_the_page_retrieves_into_a_folder_of_the_roots_only(client, work, roots)
     assert client.post("/remote/retrieve", data=choice | {"folder": "/etc"}).status_code == 422
     assert client.post("/remote/retrieve", data=choice | {"folder": str(roots)}).status_code == 200
     assert client.get("/api/jobs").json()[0]["parameters"]["folder"] == str(roots)
-    assert f"→ {roots}" in client.get("/jobs").text
+    assert f"into the folder {roots}" in client.get("/jobs").text
 
 
 def test_the_page_refuses_what_it_cannot_ask(client):
@@ -173,10 +173,14 @@ def test_the_page_refuses_what_it_cannot_ask(client):
         assert answer.status_code == 422
         return answer.json()["detail"]
 
-    assert detail("/remote/find") == "choose a peer to search, or give another server"
+    hint = "choose a server in the list first, or give another one for this search"
+    assert detail("/remote/find") == detail("/remote/list", values="A1") == hint
     other = {"peer": "(other)", "other_ae_title": "X", "other_host": "h", "other_port": "x"}
     assert detail("/remote/find", **other).startswith("port: expected")
-    assert detail("/remote/retrieve", study="x") == "choose at least one study"
+    nothing = "choose at least one study or series in the results"
+    assert detail("/remote/retrieve", study="x") == nothing
+    assert detail("/remote/retrieve") == detail("/remote/collect") == nothing
+    assert detail("/remote/find", peer="PACS", level="IMAGE").startswith("level: expected")
     assert detail("/folders/send", path="/etc/passwd", peer="NOBODY") == "choose a peer first"
 
 
