@@ -332,7 +332,7 @@ def test_a_peer_is_pinged_searched_and_studies_are_retrieved(
     matches.get_by_role("checkbox").check()
     folder = objects / "back"
     folder.mkdir()
-    page.fill("[name=folder]", str(folder))
+    page.fill("#matches [name=folder]", str(folder))
     page.get_by_role("button", name="Retrieve selected").click()
     page.locator(".toast a").last.click()
 
