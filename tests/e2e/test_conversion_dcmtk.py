@@ -254,7 +254,7 @@ def test_lossy_jpeg_is_decoded_as_dcmdjpeg_does(
 
 def test_lossy_jpeg_of_12_bits_is_decoded_as_dcmdjpeg_does(tmp_path: Path, dcmtk: Any) -> None:
     pytest.importorskip("imagecodecs", reason="extra codecs is not installed")
-    path, _ = uncompressed(tmp_path, (16, 12, False, 1, 0))
+    path, _ = uncompressed(tmp_path, (16, 12, False, 1, 1))
     packed, by_dcmtk = tmp_path / "packed.dcm", tmp_path / "dcmtk.dcm"
     dcmtk.done(dcmtk.run("dcmcjpeg", "+ee", "+q", "95", path, packed))
     dcmtk.done(dcmtk.run("dcmdjpeg", packed, by_dcmtk))

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter")
 LFSCP = "/opt/lfscp/bin/lfscp"
-_PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,ca-certificates"
+_PACKAGES = "systemd,systemd-sysv,dbus,procps,python3,python3-venv,ca-certificates"
 _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8")
 _NSPAWN = ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit")
 _BOOT_S = 60.0
