@@ -42,6 +42,7 @@ def store_file(
     require_class: Callable[[str], None],
     is_ours: bool = False,
     study_uid: str = "",
+    address: str = "",
 ) -> StoredObject:
     """Store the object in a file.
 
@@ -49,6 +50,7 @@ def store_file(
         require_class: raises an ArchiveError when objects of a SOP class are not to be stored.
         is_ours: the file is in `Archive.incoming_dir`, and may be taken over.
         study_uid: the study that the object must belong to; empty for any.
+        address: IP address of the sender; empty if there is none.
     Raises:
         ArchiveError: it is no object, or refused.
         OSError: the file cannot be read.
@@ -71,6 +73,7 @@ def store_file(
                 media.source_ae_title,
                 dataset,
                 header=header,
+                address=address,
             )
             if is_ours and not notes and _is_right(content, media):
                 received = replace(

@@ -119,7 +119,7 @@ class RouteSettings(Section):
 
     @model_validator(mode="after")
     def _can_send(self) -> Self:
-        if "copies" in self.model_fields_set and self.mode != "share":
+        if self.copies > 1 and self.mode != "share":
             raise ValueError('leave out copies, or set mode = "share"')
         if self.mode == "share" and self.copies > len(self.send_to):
             raise ValueError(f"set copies to at most {len(self.send_to)}, as many as send_to has")

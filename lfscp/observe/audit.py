@@ -278,6 +278,12 @@ def actor() -> str:
     return "" if who is None else f"{who.user_id}@{who.address}"
 
 
+def actor_address() -> str:
+    """Where the acting user is; empty for the node itself."""
+    who = _actor.get()
+    return "" if who is None else who.address
+
+
 # The application (A.5.3.1)
 
 

@@ -21,15 +21,25 @@ Action = Callable[[Dataset], Dataset]
 ActionReader = Callable[[Any, "Settings"], Action]
 
 _readers: dict[str, ActionReader] = {}
+_new_uids: set[str] = set()
 
 
-def register(name: str, reader: ActionReader) -> None:
+def register(name: str, reader: ActionReader, *, keeps_uids: bool = True) -> None:
     """Add a kind of action.
 
     Args:
         name: the key of its table.
+        keeps_uids: whether an object has the same SOP Instance UID afterwards; else its destination
+            cannot be asked to commit to it.
     """
     _readers[name] = reader
+    if not keeps_uids:
+        _new_uids.add(name)
+
+
+def keeps_uids(tables: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether objects have the same SOP Instance UIDs after these actions."""
+    return not any(_new_uids.intersection(table) for table in tables)
 
 
 def known() -> list[str]:

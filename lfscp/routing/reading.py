@@ -13,7 +13,7 @@ from lfscp.dicom.encoding.transfer_syntaxes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from lfscp.routing.actions import read_actions
+from lfscp.routing.actions import keeps_uids, read_actions
 from lfscp.routing.errors import RouteError
 from lfscp.routing.routes import Route, form_of
 from lfscp.rules.conditions.errors import ConditionError
@@ -62,6 +62,9 @@ def _read(at: int, table: RouteSettings, settings: Settings) -> Route:
         position, expected = error.args
         wrong = (*path, "actions", str(position))
         raise RouteError(wrong, table.actions[position], expected) from None
+    if table.commit and not keeps_uids(table.actions):
+        expected = "false, since an action gives objects new UIDs"
+        raise RouteError((*path, "commit"), True, expected)
     syntax = _syntax(table, (*path, "transfer_syntax"))
     return Route(table, condition, actions, syntax, form_of(table, syntax))
 

@@ -200,10 +200,27 @@ def test_orthanc_takes_objects_by_stow(start_node: StartNode, tmp_path: Path) ->
         config = tmp_path / "node/lfscp.toml"
         wait_until(lambda: queues(config, node.data_dir)[0]["sent"] == 5, lambda: node.tail)
         found = run_lfscp(
-            *("find", "CLOUD", "--config", config, "-k", "PatientID", "-L", "STUDY"),
+            *("find", url, "--user", "me", "-k", "PatientID", "--level", "STUDY"),
+            env={"LFSCP_PEER_PASSWORD": "secret"},
         )
         assert "P1" in found.stdout
         assert "P2" not in found.stdout
+
+
+def test_what_comes_by_http_goes_the_same_way(start_node: StartNode, tmp_path: Path) -> None:
+    destination = start_node("destination", flags=["--aet", "DST"])
+    http = tools.free_port()
+    node = start_node(
+        configuration=peer("DST", destination.port)
+        + route("near", when={"address": "127.0.0.0/8", "Modality": "CT"})
+        + route("far", when={"address": "10.0.0.0/8"}),
+        flags=["--http-port", http],
+    )
+    file, other = made(tmp_path / "sent"), made(tmp_path / "other", Modality="MR")
+    url = f"http://127.0.0.1:{http}/dicom-web"
+    assert run_lfscp("send", url, file, other).returncode == 0
+    wait_until(lambda: here(destination) == names([file]), lambda: node.tail)
+    node.wait_for("sent on", route="near", instances=1)
 
 
 def test_another_node_goes_on_when_one_dies(

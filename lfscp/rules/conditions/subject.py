@@ -31,7 +31,7 @@ class Subject:
     """One object, and who sent it.
 
     Args:
-        calling_ae_title: of the sender; empty if it came by HTTP.
+        calling_ae_title: of the sender; of a file, the source that its file meta information names.
         called_ae_title: by which the sender called this node.
         address: IP address of the sender; empty if there is none, as of an import.
         transfer_syntax_uid: of the object.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lfscp.archive.store_file import StoredObject, store_file
-from lfscp.observe import metrics
+from lfscp.observe import audit, metrics
 from lfscp.observe.logging import get_logger
 from lfscp.services.contexts import require_stored_class
 from lfscp.web.context import Web
@@ -32,6 +32,7 @@ def store_spooled(web: Web, spooled: Path, service: str, study_uid: str = "") ->
         is_ours=True,
         require_class=partial(require_stored_class, web.settings),
         study_uid=study_uid,
+        address=audit.actor_address(),
     )
     stored, notes = found.stored, notes_of(found)
     metrics.RECEIVED_INSTANCES.of(service).add()

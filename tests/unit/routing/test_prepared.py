@@ -39,7 +39,9 @@ def describe(value: Any, _settings: object) -> actions.Action:
 @pytest.fixture
 def described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "_readers", {})
+    monkeypatch.setattr(actions, "_new_uids", set())
     actions.register("describe", describe)
+    actions.register("rename", describe, keeps_uids=False)
 
 
 def content(instance: StoredInstance) -> bytes:
@@ -84,11 +86,19 @@ def test_an_action_that_fails_says_so(stored: StoredInstance, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("described")
+def test_nobody_is_asked_to_commit_to_objects_under_other_uids() -> None:
+    read_routes(settings({"describe": "x"}, commit=True))
+    with pytest.raises(RouteError) as refused:
+        read_routes(settings({"rename": "x"}, commit=True))
+    assert refused.value.path == ("route", "0", "commit")
+
+
+@pytest.mark.usefixtures("described")
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
         ({"describe": 3}, "a text"),
-        ({"fold": "x"}, "an action that is known; these are: describe"),
+        ({"fold": "x"}, "an action that is known; these are: describe, rename"),
         ({"describe": "x", "fold": "y"}, "a table with one action"),
         ({}, "a table with one action"),
     ],
