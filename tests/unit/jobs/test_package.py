@@ -183,7 +183,7 @@ def test_studies_of_too_many_objects_are_refused(
         for number in range(3):
             archive.store(received(number, StudyInstanceUID=f"1.{number + 1}"))
         assert b"".join(package(archive, ["1.1", "1.2", "1.2"]))
-        with pytest.raises(PackageError, match="at most 2 objects, and these studies have 3"):
+        with pytest.raises(PackageError, match="at most 2 objects, and these are 3"):
             package(archive, ["1.1", "1.2", "1.3"])
 
 
