@@ -221,7 +221,9 @@ def test_the_template_with_every_key_given_is_accepted():
     settings = Settings.model_validate(tomllib.loads(given))
 
     assert list(settings.peers) == ["WORKSTATION"]
-    assert settings.model_copy(update={"peers": {}, "data_dir": Settings().data_dir}) == Settings()
+    assert [each.name for each in settings.coercion] == ["NAME"]
+    named = {"peers": {}, "coercion": (), "data_dir": Settings().data_dir}
+    assert settings.model_copy(update=named) == Settings()
 
 
 def test_every_value_is_written_as_the_toml_that_reads_back_to_it():
