@@ -24,6 +24,7 @@ from lfscp.archive.store.object_store import Piece
 from lfscp.archive.store.received_objects import (
     Received,
     Stored,
+    StoreOutcome,
     mapped,
     read_received,
     require_identity,
@@ -87,7 +88,8 @@ class Arrival:
         notes = (f"changed by {', '.join(each.name for each in fitting)}", *notes)
         with _received_of(received, made, as_made, storing) as changed:
             stored = storing.store(changed)
-        if any(each.keeps_original for each in fitting):
+        is_of_this = stored.outcome is not StoreOutcome.KEPT  # else another object's is kept
+        if is_of_this and any(each.keeps_original for each in fitting):
             storing.keep(received, header, as_made.sop_instance_uid)
         if received.is_handed_over:
             storing.files.discard(Piece(str(received.spooled_path), 0))

@@ -16,12 +16,13 @@ from dataclasses import replace
 from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
 from lfscp.archive.errors import DuplicateRejectedError, InDoubtError, OutOfResourcesError
 from lfscp.archive.in_doubt import StoresInDoubt
-from lfscp.archive.index.kept_objects import is_kept, keep_arrived
+from lfscp.archive.index.kept_objects import is_kept, keep_arrived, was_corrected
 from lfscp.archive.index.protection import require_replaceable
 from lfscp.archive.index.route_items import RouteItem, Router
 from lfscp.archive.index.rows import Added, Existing
 from lfscp.archive.interceptor import Interceptor
 from lfscp.archive.opening import Opened, OpenOptions
+from lfscp.archive.store.digest import algorithm_of
 from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
 from lfscp.archive.store.received_objects import (
     Duplicates,
@@ -218,20 +219,38 @@ class Storing:
             if existing.is_elsewhere(header):
                 require_replaceable(self.index, existing.study_uid)
             return self._heal(received, header, "missing")
-        if self._duplicates is not Duplicates.REPLACE:
+        if self._duplicates is not Duplicates.REPLACE and existing.is_elsewhere(header):
+            if self._is_corrected(received, existing, header):
+                return self._kept(received, header, existing, StoreOutcome.KEPT)
             require_same_place(header, existing)
         try:
             same = is_same(received, existing, self.files.file_of(existing))
         except DamagedError:
             return self._heal(received, header, "damaged")
         outcome = StoreOutcome.IDENTICAL
-        if not same:
+        if not same and self._is_corrected(received, existing, header):
+            outcome = StoreOutcome.KEPT
+        elif not same:
             if self._duplicates is Duplicates.REPLACE:
                 require_replaceable(self.index, existing.study_uid)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejectedError(header.sop_instance_uid)
             outcome = StoreOutcome.KEPT
+        return self._kept(received, header, existing, outcome)
+
+    def _is_corrected(self, received: Received, existing: Existing, header: Header) -> bool:
+        """Whether an object is the one that a correction has replaced, and that is kept."""
+        algorithm = algorithm_of(existing.digest)
+        if not algorithm:
+            return False
+        digest = digest_of_received(received, algorithm)
+        return was_corrected(self.index, header.sop_instance_uid, size_of(received), digest)
+
+    def _kept(
+        self, received: Received, header: Header, existing: Existing, outcome: StoreOutcome
+    ) -> Stored:
+        """The stored object stays."""
         size = size_of(received)
         if received.is_handed_over:
             self.files.discard(Piece(str(received.spooled_path), 0))

@@ -65,6 +65,24 @@ def is_kept(index: Index, stored_uid: str, file_size: int, digest: str) -> bool:
         return connection.execute(wanted).first() is not None
 
 
+def was_corrected(index: Index, sop_instance_uid: str, size: int, digest: str) -> bool:
+    """Whether an object is one that a correction has replaced, and that is kept still.
+
+    Args:
+        size: bytes of its dataset.
+    Raises:
+        ArchiveError: the index cannot be read.
+    """
+    wanted = select(kept_object.c.id).where(
+        kept_object.c.sop_instance_uid == sop_instance_uid,
+        kept_object.c.correction_id != ON_ARRIVAL,
+        kept_object.c.size == size,
+        kept_object.c.digest == digest,
+    )
+    with index.doing("read the index"), index.engine.connect() as connection:
+        return connection.execute(wanted).first() is not None
+
+
 def kept_among(connection: Connection, paths: Iterable[str]) -> set[str]:
     """Those of some files that are kept."""
     found: set[str] = set()

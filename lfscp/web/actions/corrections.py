@@ -175,7 +175,7 @@ def _require_to_confirm(web: Web, correction_id: str, what: str) -> None:
 
 def _runs(web: Web, correction_id: str) -> bool:
     try:
-        return job_of(web, correction_id).state in (State.ACTIVE, State.SLEEPING)
+        return job_of(web, correction_id).state in (State.ACTIVE, State.SLEEPING, State.PAUSED)
     except Problem:  # it is forgotten
         return False
 

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-from lfscp.archive.archive import Archive
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.correcting import (
     Correction,
     CorrectionError,
@@ -234,6 +234,19 @@ def test_an_object_that_comes_afterwards_goes_to_the_patient_that_it_names(
     correct(archive, [key_of(archive)], PatientID="P9")
     store(archive, 2)
     assert sorted(each["patient_id"] for each in rows(archive)) == ["P1", "P9"]
+
+
+@pytest.mark.parametrize("changes", [{"PatientID": "P9"}, {"PatientName": "Roe^Mary"}], ids=str)
+@pytest.mark.parametrize("duplicates", ["keep", "replace", "reject"])
+def test_an_old_object_that_is_sent_again_does_not_undo_a_correction(
+    tmp_path: Path, changes: dict[str, str], duplicates: str
+) -> None:
+    with Archive.open(tmp_path / "data", durability="os", duplicates=duplicates) as archive:
+        store(archive, 1)
+        correct(archive, [key_of(archive)], **changes)
+        before = state(archive)
+        assert archive.store(received(1)).outcome is StoreOutcome.KEPT
+        assert state(archive) == before
 
 
 def test_a_correction_that_is_stopped_leaves_nothing(archive: Archive) -> None:

@@ -1,0 +1,96 @@
+"""Objects that are changed on arrival: what is stored, kept, and left behind when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import select
+
+from lfscp.archive.archive import Archive, StoreOutcome
+from lfscp.archive.arrival import Arrival
+from lfscp.archive.errors import DuplicateRejectedError
+from lfscp.archive.index.tables.correction_tables import kept_object
+from lfscp.config.coercion import CoercionSection
+from lfscp.dicom.errors import DatasetError
+from lfscp.rules.coercion.reading import read_coercions
+from tests.support.archive_datasets import received
+
+LARGE = 5 << 20
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def index_url(request: pytest.FixtureRequest) -> str | None:
+    return request.getfixturevalue("postgresql_url") if request.param == "postgresql" else None
+
+
+@pytest.fixture
+def archive(index_url: str | None, tmp_path: Path) -> Iterator[Archive]:
+    with Archive.open(tmp_path / "data", index_url=index_url, durability="os") as opened:
+        yield opened
+
+
+def arrange(archive: Archive, table: str = "", **section: Any) -> None:
+    made = CoercionSection.model_validate({"name": "rule", "keep_original": True, **section})
+    archive.arrival = Arrival(read_coercions([made], lambda name: table), "LFSCP")
+
+
+def kept(archive: Archive) -> list[Any]:
+    with archive.index.engine.connect() as connection:
+        return list(connection.execute(select(kept_object)).mappings())
+
+
+def left_behind(archive: Archive) -> list[Path]:
+    return [path for path in archive.files.incoming.iterdir() if path.is_file()]
+
+
+def stored(archive: Archive, uid: str) -> Any:
+    row = archive.index.find(uid)
+    assert row is not None
+    return dcmread(archive.files.file_of(row))
+
+
+@pytest.mark.parametrize("size", [64, LARGE])
+def test_an_object_with_a_new_uid_is_found_by_it(archive: Archive, size: int) -> None:
+    table = "old,new\n1.2.3.1.1,1.9.1\n"
+    arrange(archive, table, map={"SOPInstanceUID": {"table": "t"}})
+    assert archive.store(received(1, pixels=b"\1" * size)).outcome is StoreOutcome.STORED
+    found = stored(archive, "1.9.1")
+    assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID == "1.9.1"
+    assert found.PixelData == b"\1" * size
+    assert archive.index.find("1.2.3.1.1") is None
+    (original,) = kept(archive)
+    file = dcmread(archive.files.path(original["path"]))
+    assert file.SOPInstanceUID == "1.2.3.1.1"
+    assert original["sop_instance_uid"] == "1.9.1"
+    again = archive.store(received(1, pixels=b"\1" * size))
+    assert again.outcome is StoreOutcome.IDENTICAL
+    assert len(kept(archive)) == 1
+    assert not left_behind(archive)
+
+
+def test_the_original_of_an_object_that_is_not_stored_is_not_kept(archive: Archive) -> None:
+    arrange(archive, set={"PatientID": "NEW"})
+    archive.store(received(1))
+    other = archive.store(received(1, pixels=b"\7" * 64))
+    assert other.outcome is StoreOutcome.KEPT
+    assert len(kept(archive)) == 1
+    assert not left_behind(archive)
+
+
+@pytest.mark.parametrize("size", [64, LARGE])
+def test_an_object_that_is_refused_leaves_nothing(tmp_path: Path, size: int) -> None:
+    with Archive.open(tmp_path, durability="os", duplicates="reject") as archive:
+        arrange(archive, set={"PatientID": "NEW"})
+        archive.store(received(1, pixels=b"\1" * size))
+        with pytest.raises(DuplicateRejectedError):
+            archive.store(received(1, pixels=b"\2" * size))
+        arrange(archive, "a,b\n1.2.3.1.2,\n", map={"StudyID": {"table": "t"}}, set={"StudyID": "1"})
+        with pytest.raises(DatasetError):
+            archive.store(received(2, StudyInstanceUID=""))
+        assert len(kept(archive)) == 1
+        assert len(list(archive.files.walk())) == 2
+        assert not left_behind(archive)
