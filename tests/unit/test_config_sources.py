@@ -251,18 +251,10 @@ def test_the_template_with_every_key_given_is_accepted():
     settings = Settings.model_validate(tomllib.loads(given))
 
     assert list(settings.peers) == ["WORKSTATION"]
-<<<<<<< HEAD
-    assert (
-        settings.model_copy(update={"peers": {}, "route": (), "data_dir": Settings().data_dir})
-        == Settings()
-    )
-||||||| d4726e6
-    assert settings.model_copy(update={"peers": {}, "data_dir": Settings().data_dir}) == Settings()
-=======
     assert [each.name for each in settings.coercion] == ["NAME"]
-    named = {"peers": {}, "coercion": (), "data_dir": Settings().data_dir}
+    lists = {"coercion": (), "route": ()}
+    named = {"peers": {}, "data_dir": Settings().data_dir, **lists}
     assert settings.model_copy(update=named) == Settings()
->>>>>>> coercion
 
 
 def test_every_value_is_written_as_the_toml_that_reads_back_to_it():
