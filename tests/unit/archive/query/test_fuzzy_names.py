@@ -8,8 +8,8 @@ import pytest
 from pydicom.filereader import read_dataset
 from sqlalchemy import Connection
 
-from lfscp.archive.index import browse
-from lfscp.archive.index.browse import StudyFilter
+from lfscp.archive.index import browse, study_pages
+from lfscp.archive.index.study_filter import StudyFilter
 from lfscp.archive.query.matching import build
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.dicom.values.attributes import Level
@@ -105,7 +105,7 @@ def test_no_table_is_read_for_a_name_that_begins_with_letters(filled: Connection
     ],
 )
 def test_the_page_finds_them_as_well(filled: Connection, word: str, expected: str) -> None:
-    rows = browse.studies(filled, StudyFilter(text=word)).rows
+    rows = study_pages.studies(filled, StudyFilter(text=word)).rows
     assert "".join(sorted(row["study_instance_uid"] for row in rows)) == expected
     rows = browse.patients(filled, word).rows
     assert "".join(sorted(row["patient_id"] for row in rows)) == expected
