@@ -46,7 +46,7 @@ def test_the_unit_promises_what_the_node_keeps():
         "User=lfscp",
         "StateDirectory=lfscp",
         "ProtectSystem=strict",
-        "ExecReload=/bin/kill -HUP $MAINPID",
+        "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'",
     ):
         assert line in unit.splitlines()
 
