@@ -20,9 +20,9 @@ from lfscp.hl7.intake import Intake
 from lfscp.observe import audit, metrics
 from lfscp.observe.log_budget import RequestLines
 from lfscp.observe.logging import configure
+from tests.integration.hl7.conftest import SETTINGS
 from tests.support.hl7_messages import PID, STUDY, adt, header, message, omi, orm, segment
 from tests.support.worklist_items import worklist_tree
-from tests.unit.hl7.conftest import SETTINGS
 
 PEER = "192.0.2.7"
 
