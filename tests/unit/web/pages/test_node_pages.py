@@ -153,7 +153,7 @@ def test_settings_of_routes_are_shown_and_those_of_plug_ins_hidden(tmp_path: Pat
     given = {
         "data_dir": tmp_path,
         "peers": {"CLOUD": {"host": "h", "port": 104}},
-        "route": [{"name": "<b>on", "send_to": ["CLOUD"]}],
+        "route": [{"name": "on", "when": {"StudyDescription": "<b>on"}, "send_to": ["CLOUD"]}],
         "coercion": [{"name": "set", "set": {"PatientID": "X"}}],
         "plugins": {"settings": {"hook": {"api_key": "sesame", "at": {"url": "http://sesame"}}}},
     }
