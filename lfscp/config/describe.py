@@ -32,6 +32,7 @@ PEER_PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name: 
 NO_SETTINGS: Final = frozenset({FILE_VARIABLE, PEER_PASSWORD_VARIABLE})
 # Sections of which there may be several; each is one value for a reload.
 PEERS: Final = "peers.*"
+PLUGIN_SETTINGS: Final = "plugins.settings"  # shown `without_values`
 LISTS: Final[dict[str, type[Section]]] = {  # arrays of tables
     "coercion": CoercionSection,
     "route": RouteSettings,
@@ -116,6 +117,13 @@ def mask_password(text: str) -> str:
     text = re.sub(r'("(?:password|token)"\s*:\s*)"(?:[^"\\]|\\.)*"?', r'\1"***"', text)
     text = re.sub(r'(://[^/:@\s"]*):[^\s"]*@', r"\1:***@", text)
     return re.sub(r'([?&](?:ssl)?password=)[^&\s"]*', r"\1***", text)
+
+
+def without_values(value: object) -> object:
+    """What a plug-in is given, without the values: any of them may be a secret."""
+    if isinstance(value, dict):
+        return {key: without_values(each) for key, each in value.items()}
+    return "***"
 
 
 def sections() -> dict[str, type[Section]]:

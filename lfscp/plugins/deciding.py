@@ -83,6 +83,9 @@ class _Call:
     def run(self) -> None:
         try:
             self.result = self.function()
+        except KeyboardInterrupt as error:  # no user's, in this thread
+            self.error = RuntimeError("it raised KeyboardInterrupt")
+            self.error.__cause__ = error
         except BaseException as error:  # noqa: BLE001 - the waiting thread gets it, SystemExit too
             self.error = error
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.config import ConfigError
+from lfscp.plugins.errors import is_from_keyboard
 from lfscp.plugins.specifications import HOOKS, PROJECT, Specifications
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _of_entry_point(point: EntryPoint, source: str) -> Loaded:
     try:
         plugin = point.load()
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
+        if is_from_keyboard(error):
             raise
         raise _wrong(source, _why_not_loaded(error, "")) from error
     return Loaded(point.name, source, plugin, _checked_hooks(plugin, point.name, source))
@@ -121,7 +122,7 @@ def _of_file(file: Path, before: dict[tuple[str, str], Loaded]) -> Loaded:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[module_name]
-        if isinstance(error, KeyboardInterrupt):
+        if is_from_keyboard(error):
             raise
         raise _wrong(source, _why_not_loaded(error, source)) from error
     return Loaded(name, source, module, _checked_hooks(module, name, source), digest)
@@ -142,7 +143,7 @@ def _why_not_loaded(error: BaseException, file: str) -> str:
         return f"line {error.lineno}: {error.msg}"
     lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == file]
     text = " ".join(str(error).split()) or "it cannot be loaded"
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit | KeyboardInterrupt):
         text = "it ends the process when it is loaded"
     return f"line {lines[-1]}: {text}" if lines else text
 

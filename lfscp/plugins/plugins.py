@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ import pluggy
 from lfscp.archive.errors import StoreRefusedError
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.observe import metrics
-from lfscp.plugins.errors import PluginError
+from lfscp.plugins.errors import PluginError, is_from_keyboard
 from lfscp.plugins.events import (
     AnsweredQuery,
     Arrival,
@@ -171,19 +171,17 @@ class Plugins:
         """Raise StoreRefusedError if a plug-in does not let an object in."""
         if "may_store" not in self._by_hook:
             return
-        arrival = Arrival(
-            header.sop_class_uid,
-            header.sop_instance_uid,
-            header.study_instance_uid,
-            header.series_instance_uid,
-            received.transfer_syntax_uid,
-            received.calling_ae_title,
-            partial(_open_received, received, header),
-        )
+        arrivals: list[Arrival] = []
+
+        def given() -> dict[str, Any]:
+            arrivals.append(_arrival(received, header))
+            return {"arrival": arrivals[-1]}
+
         try:
-            refused = self._decide("may_store", arrival=arrival)
+            refused = self._decide("may_store", given)
         finally:
-            arrival.end()
+            for each in arrivals:
+                each.end()
         if refused is not None:
             raise StoreRefusedError(refused.reason, is_temporary=refused.is_temporary)
 
@@ -198,27 +196,28 @@ class Plugins:
             instance.series_uid,
             destination,
         )
-        refused = self._decide("before_send", sending=sending)
+        refused = self._decide("before_send", lambda: {"sending": sending})
         return "" if refused is None else refused.reason
 
     def before_query(self, asked: AskedQuery) -> str:
         """Why a query may not be answered; empty if it may."""
         if "may_find" not in self._by_hook:
             return ""
-        refused = self._decide("may_find", query=PluginQuery(*asked))
+        refused = self._decide("may_find", lambda: {"query": PluginQuery(*asked)})
         return "" if refused is None else refused.reason
 
-    def _decide(self, hook: str, **arguments: Any) -> Refusal | None:
+    def _decide(self, hook: str, given: Callable[[], dict[str, Any]]) -> Refusal | None:
+        """Ask each plug-in; `given` makes its arguments, so that none sees what another changed."""
         settings = self._settings.plugins
         for each in self._by_hook.get(hook, ()):
             try:
                 answer = each.calls.call(
-                    partial(each.run, hook, **arguments), settings.decision_timeout_s
+                    partial(each.run, hook, **given()), settings.decision_timeout_s
                 )
                 if not (answer is None or isinstance(answer, Refusal)):
                     raise TypeError("neither None nor a Refusal")  # noqa: TRY301 - it failed, too
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
+                if is_from_keyboard(error):
                     raise
                 each.failed(hook, error)
                 answer = None
@@ -228,7 +227,7 @@ class Plugins:
                 outcome = "done" if answer is None else "refused"
                 metrics.PLUGIN_CALLS.of(hook, outcome).add()
             if isinstance(answer, Refusal):
-                return answer
+                return answer if isinstance(answer.reason, str) else _in_words(answer)
         return None
 
     def apply_action(self, name: str, dataset: Dataset) -> Dataset:
@@ -255,7 +254,7 @@ class Plugins:
             if not (changed is None or isinstance(changed, Dataset)):
                 raise TypeError("neither None nor a Dataset")  # noqa: TRY301 - it failed, too
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+            if is_from_keyboard(error):
                 raise
             plugin.failed(ACTION, error)
             reason = f"plug-in {name} failed, see the log"
@@ -288,7 +287,11 @@ class Plugins:
     def after_query(self, asked: AskedQuery, matches: int) -> None:
         """Tell of a query that was answered."""
         if "found" in self._by_hook:
-            self._tell("found", answered=AnsweredQuery(PluginQuery(*asked), matches))
+            for each in self._by_hook[
+                "found"
+            ]:  # each a query of its own, as it may change the keys
+                answered = AnsweredQuery(PluginQuery(*asked), matches)
+                self._tell_one(each, "found", answered=answered)
 
     def notify_study_complete(self, study_uid: str) -> None:
         """Tell of a study to which no object has come for the quiet time."""
@@ -357,7 +360,9 @@ class Plugins:
         name = plugin.loaded.name
         try:
             added = plugin.run(hook)
-        except Exception as error:
+        except BaseException as error:
+            if is_from_keyboard(error):
+                raise
             plugin.failed(hook, error)
             reason = f"plug-in {name} failed in {hook}, see the log"
             raise PluginError("add what a plug-in brings", reason) from error
@@ -366,6 +371,18 @@ class Plugins:
             raise PluginError("add what a plug-in brings", reason)
         metrics.PLUGIN_CALLS.of(hook, "done").add()
         return added
+
+
+def _arrival(received: Received, header: Header) -> Arrival:
+    return Arrival(
+        header.sop_class_uid,
+        header.sop_instance_uid,
+        header.study_instance_uid,
+        header.series_instance_uid,
+        received.transfer_syntax_uid,
+        received.calling_ae_title,
+        partial(_open_received, received, header),
+    )
 
 
 def _open_received(received: Received, header: Header) -> Any:
@@ -379,3 +396,9 @@ def _open_received(received: Received, header: Header) -> Any:
         received.calling_ae_title,
     )
     return as_file(head, received.dataset or b"")
+
+
+def _in_words(refusal: Refusal) -> Refusal:
+    """A refusal whose reason is no text: it counts all the same, and its peer gets a text."""
+    reason = "" if refusal.reason is None else str(refusal.reason)
+    return Refusal(reason or "refused by a plug-in", is_temporary=bool(refusal.is_temporary))

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lfscp.config import Settings
-from lfscp.config.describe import leaves, mask_password, table_of, toml_value
+from lfscp.config.describe import (
+    LISTS,
+    PEERS,
+    PLUGIN_SETTINGS,
+    REPEATED,
+    leaves,
+    mask_password,
+    table_of,
+    toml_value,
+    without_values,
+)
 from lfscp.config.sources import DEFAULT, origin_of
 
 # The end of NAME:ROLE:HASH, as of users and tokens; and settings that are a hash as a whole.
@@ -39,25 +49,41 @@ class SettingInForce:
 
 
 def settings_in_force(settings: Settings) -> list[SettingInForce]:
-    """Every setting, in the order of the configuration file; those of the peers last."""
-    return [*_of_sections(settings), *_of_peers(settings)]
+    """Every setting, in the order of the configuration file; what may be repeated comes last."""
+    return [*_of_sections(settings), *_of_peers(settings), *_of_lists(settings)]
 
 
 def _of_sections(settings: Settings) -> Iterator[SettingInForce]:
     for leaf in leaves():
-        if leaf.section != "peers.*":
+        if leaf.section not in REPEATED:
             value = getattr(table_of(settings, leaf.section), leaf.key)
+            if leaf.name == PLUGIN_SETTINGS:
+                value = without_values(value)
             source = origin_of(settings.origins, tuple(leaf.name.split(".")))
             yield SettingInForce(leaf.name, _shown(leaf.key, value), source, leaf.help)
 
 
 def _of_peers(settings: Settings) -> Iterator[SettingInForce]:
-    helps = {leaf.key: leaf.help for leaf in leaves() if leaf.section == "peers.*"}
+    helps = {leaf.key: leaf.help for leaf in leaves() if leaf.section == PEERS}
     for title, peer in settings.peers.items():
         for key, value in peer:
             if key in peer.model_fields_set:
                 source = origin_of(settings.origins, ("peers", title, key))
                 yield SettingInForce(f"peers.{title}.{key}", _shown(key, value), source, helps[key])
+
+
+def _of_lists(settings: Settings) -> Iterator[SettingInForce]:
+    """What is given in arrays of tables, by their places as in messages, counted from 0."""
+    for section in LISTS:
+        helps = {leaf.key: leaf.help for leaf in leaves() if leaf.section == section}
+        for at, table in enumerate(getattr(settings, section)):
+            # In the order of the fields; by alias, as they are written in the file.
+            shown = table.model_dump(mode="json", by_alias=True)
+            for field, (key, value) in zip(type(table).model_fields, shown.items(), strict=True):
+                if field in table.model_fields_set:
+                    source = origin_of(settings.origins, (section, str(at), field))
+                    name = f"{section}.{at}.{key}"
+                    yield SettingInForce(name, _shown(key, value), source, helps.get(key, ""))
 
 
 def _shown(key: str, value: Any) -> str:

@@ -232,7 +232,9 @@ OF_PLUGINS: Final = {
     Role.READ: ("GET /plugins/{path:path}",),
     Role.WORK: tuple(f"{method} /plugins/{{path:path}}" for method in _CHANGING),
     Role.ADMIN: tuple(
-        f"{method} /plugins/{{name}}/admin/{{path:path}}" for method in ("GET", *_CHANGING)
+        f"{method} /plugins/{{name}}/admin{rest}"
+        for method in ("GET", *_CHANGING)
+        for rest in ("", "/{path:path}")
     ),
 }
 _AS_GET: Final = ("HEAD", "OPTIONS")

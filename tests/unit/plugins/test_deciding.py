@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydicom import Dataset
 from lfscp.archive.archive import Archive, StoredInstance
 from lfscp.archive.errors import StoreRefusedError
 from lfscp.archive.interceptor import AskedQuery
+from lfscp.config import ConfigError
 from lfscp.dicom.values.attributes import Level
 from lfscp.plugins.deciding import TimedCalls
 from lfscp.plugins.errors import DecisionOverdueError, PluginError
@@ -211,3 +213,65 @@ def test_many_threads_share_the_threads_of_one_plug_in() -> None:
     for thread in threads:
         thread.join(30)
     assert sorted(found) == list(range(30))
+
+
+def test_one_that_changes_what_it_is_given_changes_it_for_itself_only(
+    archive: Archive, begin: Begin
+) -> None:
+    begin(
+        """
+        @hook
+        def may_store(arrival):
+            arrival.dataset.PatientID = "CHANGED"
+            arrival.study_uid = "9"
+        """,
+        """
+        @hook
+        def may_store(arrival):
+            return Refusal(f"{arrival.dataset.PatientID} {arrival.study_uid}")
+        """,
+    )
+    with pytest.raises(StoreRefusedError) as raised:
+        archive.store(received(1, PatientID="P1"))
+    assert raised.value.reason.startswith("P1 ")
+    assert not raised.value.reason.endswith(" 9")
+
+
+@pytest.mark.parametrize(("reason", "said"), [("None", "refused by a plug-in"), ("3", "3")])
+def test_a_refusal_without_a_text_refuses_all_the_same(
+    archive: Archive, begin: Begin, reason: str, said: str
+) -> None:
+    begin(f"@hook\ndef may_store(arrival): return Refusal({reason})")
+    with pytest.raises(StoreRefusedError) as raised:
+        archive.store(received(1))
+    answer = refusal(raised.value)
+    assert (answer.Status, answer.ErrorComment) == (status.NOT_AUTHORISED, said)
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(3)"])
+def test_one_that_would_end_the_process_fails_like_any_other(
+    archive: Archive, begin: Begin, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A node has a handler of its own for SIGINT, so that none is the user's.
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    plugins = begin(
+        f"""
+        @hook
+        def may_store(arrival): raise {error}
+        @hook
+        def route_action(dataset): raise {error}
+        @hook
+        def handlers(): raise {error}
+        @hook
+        def routes(): raise {error}
+        """
+    )
+    archive.store(received(1))
+    assert count(archive) == 1
+    with pytest.raises(PluginError, match="failed"):
+        plugins.apply_action("one", Dataset())
+    with pytest.raises(PluginError, match="failed in handlers"):
+        list(plugins.services())
+    assert list(plugins.routers()) == []
+    with pytest.raises(ConfigError, match="it ends the process when it is loaded"):
+        begin(f"raise {error}")

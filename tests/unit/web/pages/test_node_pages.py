@@ -147,3 +147,25 @@ def test_settings_in_force_have_their_sources_and_no_secrets(tmp_path: Path) -> 
     assert renewed.settings.origins[("query", "max_results")] == str(file)
     assert renewed.settings.origins[("server", "ae_title")] == str(file)
     assert renewed.settings.server.ae_title == "MAIN", "it needs a restart"
+
+
+def test_settings_of_routes_are_shown_and_those_of_plug_ins_hidden(tmp_path: Path) -> None:
+    given = {
+        "data_dir": tmp_path,
+        "peers": {"CLOUD": {"host": "h", "port": 104}},
+        "route": [{"name": "on", "when": {"StudyDescription": "<b>on"}, "send_to": ["CLOUD"]}],
+        "coercion": [{"name": "set", "set": {"PatientID": "X"}}],
+        "plugins": {"settings": {"hook": {"api_key": "sesame", "at": {"url": "http://sesame"}}}},
+    }
+    settings = Settings.model_validate(given)
+    with (
+        Archive.open(tmp_path, durability="os") as archive,
+        serving_archive(archive, settings) as client,
+    ):
+        found = {each["name"]: each["value"] for each in client.get("/api/settings").json()}
+        page = client.get("/node/settings").text
+    assert found["route.0.send_to"] == '["CLOUD"]'
+    assert found["coercion.0.set"] == '{ PatientID = "X" }'
+    assert found["plugins.settings"] == '{ hook = { api_key = "***", at = { url = "***" } } }'
+    assert "sesame" not in page
+    assert "&lt;b&gt;on" in page

@@ -201,3 +201,10 @@ def test_a_name_is_given_once():
 def test_tokens_alone_open_the_page_to_others_too():
     token = f"script:read:{TOKENS[Role.READ][1]}"
     Settings.model_validate({"web": {"host": "0.0.0.0", "tokens": [token]}})  # noqa: S104
+
+
+@pytest.mark.parametrize("path", ["", "/", "/x", "/x/y"])
+def test_all_that_a_plug_in_has_at_and_below_admin_needs_that_role(path: str) -> None:
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        assert roles.needed_role(method, f"/plugins/mine/admin{path}") is Role.ADMIN
+    assert roles.needed_role("GET", "/plugins/mine/administration") is Role.READ
