@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileDataset
@@ -70,7 +70,7 @@ def _write_changed(instance: StoredInstance, actions: Sequence[Action], path: Pa
             raise ActionError("an attribute is not as the action needs it") from error
 
 
-def _change(stored: BinaryIO, actions: Sequence[Action], path: Path) -> None:
+def _change(stored: IO[bytes], actions: Sequence[Action], path: Path) -> None:
     whole = dcmread(stored, force=True)
     meta = whole.file_meta
     changed: Dataset = whole
