@@ -131,7 +131,7 @@ class Correction:
         """Note that it is on its way.
 
         Raises:
-            ArchiveError: the index cannot be written to.
+            ArchiveError: it was confirmed or undone, or the index cannot be written to.
         """
         self._write(lambda connection: corrections.begin(connection, *self._noted))
 
@@ -296,8 +296,8 @@ def undo(archive: Archive, correction_id: str) -> None:
     """Bring back what a correction has changed, unless it was changed again since.
 
     Raises:
-        ArchiveError: old objects are missing, a study is protected, or the index cannot be written
-            to; nothing is changed.
+        ArchiveError: it has ended, old objects are missing, a study is protected, or the index
+            cannot be written to; nothing is changed.
     """
     archive.require_present("undo the correction")
     index = archive.index
@@ -315,7 +315,7 @@ def confirm(archive: Archive, correction_id: str) -> None:
     """Give up the old objects of a correction.
 
     Raises:
-        ArchiveError: the index cannot be written to, or the objects' volume is away.
+        ArchiveError: it has ended, the index cannot be written to, or the objects' volume is away.
     """
     archive.require_present("confirm the correction")
     index = archive.index

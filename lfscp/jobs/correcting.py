@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lfscp.archive.correcting import Correction
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.corrections import CorrectionEndedError
 from lfscp.dicom.errors import DatasetError
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
@@ -43,7 +44,10 @@ def _correct(job: Job, control: Control, archive: Archive, settings: Settings) -
 
     ae_title, user = settings.server.ae_title, parameters.get("user", "")
     correction = Correction(archive, job.id, parameters["changes"], ae_title, user, look)
-    correction.begin()
+    try:
+        correction.begin()
+    except CorrectionEndedError as error:
+        return JobEnd(State.FAILED, str(error))
     failed = 0
     try:
         for uid, key in zip(parameters["studies"], parameters["study_keys"], strict=True):

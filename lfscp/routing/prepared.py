@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileDataset
@@ -60,17 +60,23 @@ def prepared(
 
 def _write_changed(instance: StoredInstance, actions: Sequence[Action], path: Path) -> None:
     with instance.path.open("rb") as stored:
-        whole = dcmread(stored, force=True)
-        meta = whole.file_meta
-        changed: Dataset = whole
-        for action in actions:
-            try:
-                changed = action(changed)
-            except OperationError as error:
-                raise ActionError(error.reason) from None
-            except Exception as error:  # whatever it is: this object fails, the others go
-                raise ActionError("an attribute is not as the action needs it") from error
-        meta.MediaStorageSOPClassUID = changed.SOPClassUID
-        meta.MediaStorageSOPInstanceUID = changed.SOPInstanceUID
-        written = FileDataset(str(path), changed, preamble=b"\0" * 128, file_meta=meta)
-        dcmwrite(path, written, enforce_file_format=True)
+        try:
+            _change(stored, actions, path)
+        except OperationError as error:
+            raise ActionError(error.reason) from None
+        except OSError:
+            raise
+        except Exception as error:  # whatever it is: this object fails, the others go
+            raise ActionError("an attribute is not as the action needs it") from error
+
+
+def _change(stored: IO[bytes], actions: Sequence[Action], path: Path) -> None:
+    whole = dcmread(stored, force=True)
+    meta = whole.file_meta
+    changed: Dataset = whole
+    for action in actions:
+        changed = action(changed)
+    meta.MediaStorageSOPClassUID = changed.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = changed.SOPInstanceUID
+    written = FileDataset(str(path), changed, preamble=b"\0" * 128, file_meta=meta)
+    dcmwrite(path, written, enforce_file_format=True)

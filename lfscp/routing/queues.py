@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PER_STATEMENT: Final = 300  # SQLite's oldest limit is 999 parameters
 _LONGEST_DELAY_MS: Final = 3_600_000
+_FARTHEST_MS: Final = 86_400_000  # no setting has a longer delay before a retry
 _Result = TypeVar("_Result")
 _ITEM: Final = tuple(
     route_item.c[name]
@@ -87,6 +88,16 @@ class Queues:
         with self._index.doing("read the queues of routes"), self._index.engine.connect() as one:
             return work(one)
 
+    @property
+    def _is_free(self) -> Any:
+        """The condition that no other node holds a queue."""
+        queue = route_queue.c
+        return or_(
+            queue.holder == self._node,
+            queue.held_until < now_ms(),
+            queue.held_until > now_ms() + 10 * self._lease_ms,  # by a clock put back
+        )
+
     # --- which to serve ---
 
     def claimable(self, names: Iterable[QueueName]) -> list[QueueName]:
@@ -95,11 +106,7 @@ class Queues:
         Each is looked at by itself, so that what waits elsewhere costs nothing.
         """
         queue = route_queue.c
-        is_free = and_(
-            queue.is_paused == 0,
-            queue.next_attempt_at <= now_ms(),
-            or_(queue.holder == self._node, queue.held_until < now_ms()),
-        )
+        is_free = and_(queue.is_paused == 0, _is_time(queue.next_attempt_at), self._is_free)
 
         def work(one: Connection) -> list[QueueName]:
             known = select(queue.route, queue.destination, is_free.label("is_free"))
@@ -115,15 +122,12 @@ class Queues:
     def claim(self, name: QueueName) -> bool:
         """Take a queue; whether this node has it now."""
         held = {"holder": self._node, "held_until": now_ms() + self._lease_ms}
-        is_free = or_(
-            route_queue.c.holder == self._node,
-            route_queue.c.held_until < now_ms(),
-            route_queue.c.held_until > now_ms() + 10 * self._lease_ms,  # by a clock put back
-        )
 
         def work(one: Connection) -> bool:
             one.execute(_new_queue(one, name))
-            taken = update(route_queue).where(_is(name), is_free, route_queue.c.is_paused == 0)
+            taken = update(route_queue).where(
+                _is(name), self._is_free, route_queue.c.is_paused == 0
+            )
             return one.execute(taken.values(**held)).rowcount > 0
 
         return self._work(work)
@@ -159,7 +163,7 @@ class Queues:
         column = route_item.c
         wanted = (
             select(*_ITEM)
-            .where(_item_of(name), column.state == WAITING, column.next_attempt_at <= now_ms())
+            .where(_item_of(name), column.state == WAITING, _is_time(column.next_attempt_at))
             .where(column.commitment == "")
             .order_by(column.id)
             .limit(limit)
@@ -180,7 +184,7 @@ class Queues:
                     _is(other),
                     queue.is_paused == 0,
                     queue.held_until > now_ms(),
-                    queue.next_attempt_at <= now_ms(),
+                    _is_time(queue.next_attempt_at),
                 )
                 if one.execute(is_served).first() and one.execute(_due(other).limit(1)).first():
                     return True
@@ -216,9 +220,7 @@ class Queues:
 
         def work(one: Connection) -> None:
             for piece in _pieces(list(items)):
-                keys = [(item.id, item.version) for item in piece]
-                same = tuple_(route_item.c.id, route_item.c.version).in_(keys)
-                one.execute(delete(route_item).where(same))
+                one.execute(delete(route_item).where(_same(piece)))
             _count(one, name, [item.study_instance_uid for item in items], sent=1)
             counted = (
                 update(route_queue)
@@ -237,12 +239,11 @@ class Queues:
         self._work(work)
 
     def gone(self, name: QueueName, items: Sequence[Item], reason: str) -> None:
-        """Objects are no longer in the archive: nothing is left to send."""
+        """Objects are no longer in the archive: nothing is left to send, unless they came again."""
 
         def work(one: Connection) -> None:
             for piece in _pieces(items):
-                keys = [item.id for item in piece]
-                one.execute(delete(route_item).where(route_item.c.id.in_(keys)))
+                one.execute(delete(route_item).where(_same(piece)))
             _count(one, name, [each.study_instance_uid for each in items], reason=reason)
 
         if items:
@@ -313,12 +314,11 @@ class Queues:
         return self._work(work)
 
     def ask_commitment(self, items: Sequence[Item], transaction_uid: str) -> None:
-        """Note that the destination was asked to commit to objects."""
+        """Note that the destination was asked to commit to objects, as they were sent."""
 
         def work(one: Connection) -> None:
             for piece in _pieces(items):
-                keys = [item.id for item in piece]
-                this = update(route_item).where(route_item.c.id.in_(keys))
+                this = update(route_item).where(_same(piece))
                 one.execute(this.values(commitment=transaction_uid))
 
         self._work(work)
@@ -344,9 +344,20 @@ def _due(name: QueueName) -> Any:
     return select(column.id).where(
         _item_of(name),
         column.state == WAITING,
-        column.next_attempt_at <= now_ms(),
+        _is_time(column.next_attempt_at),
         column.commitment == "",
     )
+
+
+def _is_time(next_attempt_at: Any) -> Any:
+    """Whether an attempt may be made now; one that is too far off was set before a clock change."""
+    return or_(next_attempt_at <= now_ms(), next_attempt_at > now_ms() + _FARTHEST_MS)
+
+
+def _same(items: Sequence[Item]) -> Any:
+    """The condition of items that were not stored again since they were read."""
+    keys = [(item.id, item.version) for item in items]
+    return tuple_(route_item.c.id, route_item.c.version).in_(keys)
 
 
 def _give_up(one: Connection, name: QueueName, keep_ms: int, reason: str) -> int:

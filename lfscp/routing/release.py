@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from lfscp.archive.index.route_items import insert_item
 from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
@@ -77,11 +77,12 @@ def _held(route: Route) -> Any:
     """What of a route may be complete: its last matching object is old enough."""
     quiet_ms = int(route.settings.quiet_s * 1000)
     unit = _unit(route)
+    last_at = func.max(route_item.c.queued_at)
     return (
         select(unit)
         .where(route_item.c.route == route.name, route_item.c.state == HELD)
         .group_by(unit)
-        .having(func.max(route_item.c.queued_at) <= now_ms() - quiet_ms)
+        .having(or_(last_at <= now_ms() - quiet_ms, last_at > now_ms()))  # by a clock put back
     )
 
 

@@ -66,9 +66,8 @@ class Route:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """The peers that may have a queue; of a fail-over list, each that may come first."""
-        peers = self.settings.send_to
-        return peers[:2] if self.settings.mode == "failover" else peers
+        """The peers that may have a queue; of a fail-over list, each that was ever first in it."""
+        return self.settings.send_to
 
     def items(self, origin: str, study_uid: str) -> tuple[RouteItem, ...]:
         """The rows of an object that goes this way."""

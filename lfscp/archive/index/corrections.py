@@ -65,6 +65,9 @@ class CorrectionState(StrEnum):
     UNDONE = "undone"
 
 
+_ENDED: Final = (CorrectionState.CONFIRMED, CorrectionState.UNDONE)
+
+
 @dataclass(frozen=True, slots=True)
 class Corrected:
     """An instance and its file after a correction.
@@ -82,6 +85,10 @@ class Corrected:
     character_set: str = ""
 
 
+class CorrectionEndedError(ArchiveError):
+    """The correction was confirmed or undone."""
+
+
 class StudyGoneError(LookupError):
     """The study was deleted."""
 
@@ -89,7 +96,11 @@ class StudyGoneError(LookupError):
 def begin(
     connection: Connection, correction_id: str, user: str, changes: Mapping[str, str]
 ) -> None:
-    """Make the row of a correction, if it is not there."""
+    """Make the row of a correction, if it is not there.
+
+    Raises:
+        ArchiveError: it was confirmed or undone already.
+    """
     values = {
         "id": correction_id,
         "state": CorrectionState.RUNNING,
@@ -98,11 +109,29 @@ def begin(
         "created_at": _now(),
     }
     connection.execute(insert_if_absent(correction, connection.dialect).values(values))
+    require_open(connection, correction_id, "correct the study")
+
+
+def require_open(connection: Connection, correction_id: str, what: str) -> None:
+    """Refuse a correction that was confirmed or undone; hold one that was not, until the end.
+
+    Args:
+        what: is to be done.
+    Raises:
+        CorrectionEndedError: it was, maybe by another node just now.
+        ArchiveError: there is none.
+    """
+    wanted = select(correction.c.state).where(correction.c.id == correction_id)
+    state = connection.execute(wanted.with_for_update()).scalar()
+    if state is None:
+        raise ArchiveError(what, "there is no such correction")
+    if state in _ENDED:
+        raise CorrectionEndedError(what, f"the correction is {state} already")
 
 
 def set_state(connection: Connection, correction_id: str, state: CorrectionState) -> None:
     """Say how far a correction is."""
-    ended_at = _now() if state in (CorrectionState.CONFIRMED, CorrectionState.UNDONE) else 0
+    ended_at = _now() if state in _ENDED else 0
     changed = update(correction).where(correction.c.id == correction_id)
     connection.execute(changed.values(state=state, ended_at=ended_at))
 
@@ -113,7 +142,10 @@ def end(connection: Connection, correction_id: str) -> None:
         corrected_study.c.correction_id == correction_id
     )
     if connection.execute(wanted.limit(1)).first() is not None:
-        set_state(connection, correction_id, CorrectionState.TO_CONFIRM)
+        waits = update(correction).where(
+            correction.c.id == correction_id, correction.c.state.not_in(_ENDED)
+        )
+        connection.execute(waits.values(state=CorrectionState.TO_CONFIRM))
         return
     connection.execute(delete(correction).where(correction.c.id == correction_id))
 
@@ -126,24 +158,32 @@ def is_corrected(connection: Connection, correction_id: str, study_key: int) -> 
     return connection.execute(wanted).first() is not None
 
 
-def require_correctable(
-    connection: Connection, study_key: int, *, hold: bool = False
-) -> RowMapping:
+def require_correctable(connection: Connection, study_key: int) -> RowMapping:
     """The row of a study that may be corrected.
 
-    Args:
-        hold: keep it from changing until the end of the transaction.
     Raises:
         StudyGoneError: there is none.
         StudyProtectedError: it is protected.
     """
     wanted = select(study).where(study.c.id == study_key)
-    row = connection.execute(wanted.with_for_update() if hold else wanted).mappings().first()
+    row = connection.execute(wanted).mappings().first()
     if row is None:
         raise StudyGoneError
     if is_protected(connection, row["study_instance_uid"]):
         raise StudyProtectedError(row["study_instance_uid"], "correct the study")
     return row
+
+
+def _hold(connection: Connection, study_key: int) -> None:
+    """Keep other nodes from adding to a study; what they are at now is seen afterwards."""
+    of_study = select(study.c.patient_id_fk).where(study.c.id == study_key).scalar_subquery()
+    for table, condition in (  # in the order of those that add
+        (patient, patient.c.id == of_study),
+        (study, study.c.id == study_key),
+        (series, series.c.study_fk == study_key),
+    ):
+        held = select(table.c.id).where(condition).order_by(table.c.id)
+        connection.execute(held.with_for_update()).all()
 
 
 def instances_of(connection: Connection, study_key: int) -> list[RowMapping]:
@@ -169,7 +209,9 @@ def apply(
     Raises:
         As `require_correctable`.
     """
-    row = require_correctable(connection, study_key, hold=True)
+    require_open(connection, correction_id, "correct the study")
+    _hold(connection, study_key)
+    row = require_correctable(connection, study_key)
     now = {each["id"]: each for each in instances_of(connection, study_key)}
     if {key: each["path"] for key, each in now.items()} != {
         each.key: each.path for each in corrected
@@ -199,8 +241,9 @@ def undo(connection: Connection, correction_id: str) -> list[str]:
         The files that no row refers to any longer; they are in `removal` now.
     Raises:
         StudyProtectedError: a study is protected; nothing is changed.
-        ArchiveError: all its objects were changed since; likewise.
+        ArchiveError: it has ended, or all its objects were changed since; likewise.
     """
+    require_open(connection, correction_id, "undo the correction")
     kept = _kept_of(connection, correction_id)
     studies = select(corrected_study).where(corrected_study.c.correction_id == correction_id)
     rows = connection.execute(studies).mappings().all()
@@ -241,7 +284,10 @@ def confirm(connection: Connection, correction_id: str) -> list[str]:
 
     Returns:
         Their files, which are in `removal` now.
+    Raises:
+        ArchiveError: it has ended.
     """
+    require_open(connection, correction_id, "confirm the correction")
     unused = [each["path"] for each in _kept_of(connection, correction_id)]
     _forget(connection, correction_id, unused)
     set_state(connection, correction_id, CorrectionState.CONFIRMED)
@@ -333,6 +379,7 @@ def _change_study(
     Args:
         keys: of the instances that are meant.
     """
+    _hold(connection, row["id"])
     values = {name: after[name] for name in after if name not in ("id", "patient_id_fk")}
     patient_key = _patient(connection, values)
     if patient_key == row["patient_id_fk"]:

@@ -61,7 +61,7 @@ class Router(Protocol):
 def insert_item(on: Dialect) -> Insert:
     """The INSERT of an item; if the object waits there already, it will go once more.
 
-    What was given up waits again.
+    What was given up waits again. The route is the one of now: that of before may be gone.
     """
     values: dict[str, Any] = {name: bindparam(name) for name in _COLUMNS}
     values["queued_at"] = now_ms()
@@ -76,6 +76,9 @@ def insert_item(on: Dialect) -> Insert:
         made = insert_in_sqlite(route_item)
     is_over = route_item.c.state > made.excluded.state
     changed = {
+        "route": made.excluded.route,
+        "origin": made.excluded.origin,
+        "priority": made.excluded.priority,
         "version": route_item.c.version + _ONE,
         "size": made.excluded.size,
         "state": case((is_over, made.excluded.state), else_=route_item.c.state),

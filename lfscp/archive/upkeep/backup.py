@@ -1,7 +1,8 @@
 """Makes a copy of a whole archive in a folder, also while its node runs.
 
 Rules: the index is copied first, at one moment, with its jobs; then the objects that this copy
-names. An object deleted in the meantime loses its row in the copy, so that the two agree. The
+names, and those that are kept as they were before a change. An object deleted in the meantime
+loses its row in the copy, so that the two agree. The
 manifest is written last and names the copy of the index: without it, or with another index, a
 folder is no backup. Another backup into the same folder brings new objects, and at the end drops
 those that the archive has dropped. It refuses to drop another archive's objects, or most of the
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -46,6 +48,7 @@ OBJECTS: Final = "objects"
 _LOCK: Final = "backup.lock"
 _FORMAT: Final = 1
 _ROWS: Final = 1000  # at a time
+_MISSING: Final = "missing"
 _TURNS: Final = 5  # with objects that were replaced while they were brought
 _FEW: Final = 10  # objects that may be dropped even if they are most of a backup
 _JUST_NOW_S: Final = 2.0  # before the index was copied: coarser than any file system's times
@@ -67,6 +70,16 @@ class Row(NamedTuple):
     digest: str
     sop_class_uid: str
     transfer_syntax_uid: str
+
+
+class Kept(NamedTuple):
+    """A row of the index about an object that is kept as it was before a change."""
+
+    id: int
+    path: str
+    dataset_offset: int
+    file_size: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +181,7 @@ class _Backup:
                 self._require_objects(part)
             if turn == 1 and not replace:
                 self._require_kept(part)
+            self._bring_kept(part)
             if not self._bring_all(part, started, is_last=turn == _TURNS):
                 break
         if verify:
@@ -194,9 +208,11 @@ class _Backup:
             theirs, mine = _archive_of(self._manifest), archive_id(connection)
             there = dropped = 0
             known = "SELECT 1 FROM instance WHERE sop_instance_uid = ?"
+            kept = {each.path for each in kept_of(connection)}
             for path in ObjectFiles(self._objects).walk():
                 there += 1
-                dropped += connection.execute(known, (instance_of(path),)).fetchone() is None
+                if path not in kept:
+                    dropped += connection.execute(known, (instance_of(path),)).fetchone() is None
         is_other = bool(theirs and mine and theirs != mine)
         if not dropped or not (is_other or (dropped > _FEW and 2 * dropped > there)):
             return
@@ -222,7 +238,7 @@ class _Backup:
         with closing(sqlite3.connect(copied)) as rows:
             vanished: list[int] = []
             for row in rows_of(rows):
-                problem = self._bring(row, started)
+                problem = self._bring(row.path, partial(_problem_of, row=row, started=started))
                 if not problem:
                     continue
                 live = self._live(row)
@@ -231,7 +247,7 @@ class _Backup:
                 elif live != (row.path, row.digest) and not is_last:
                     replaced += 1
                 else:
-                    self._complain(row, problem)
+                    self._complain(row.path, problem)
             with rows:
                 keys = ((key,) for key in vanished)
                 rows.executemany("DELETE FROM instance WHERE id = ?", keys)
@@ -240,11 +256,29 @@ class _Backup:
         self._copier.sync()
         return replaced
 
-    def _bring(self, row: Row, started: float) -> str:
+    def _bring_kept(self, copied: Path) -> None:
+        """Bring the objects as they were before a change; those that are gone lose their rows."""
+        with closing(sqlite3.connect(copied)) as rows:
+            vanished = []
+            for kept in kept_of(rows):
+                problem = self._bring(kept.path, partial(_fault_of_kept, kept=kept))
+                if problem == _MISSING and not self._is_kept(kept):
+                    vanished.append((kept.id,))
+                elif problem:
+                    self._complain(kept.path, problem)
+            with rows:
+                rows.executemany("DELETE FROM kept_object WHERE id = ?", vanished)
+
+    def _is_kept(self, kept: Kept) -> bool:
+        """Whether the archive keeps an object still."""
+        with closing(connect(self._index)) as live:
+            return any(each.id == kept.id for each in kept_of(live))
+
+    def _bring(self, path: str, problem_of: Callable[[Path], str]) -> str:
         """Bring one object; the problem with it, or nothing."""
-        source, target = self._source / row.path, self._objects / row.path
+        source, target = self._source / path, self._objects / path
         try:
-            problem = _problem_of(source, row, started)
+            problem = problem_of(source)
             if self._copier.is_there(source, target):
                 self._counts[Brought.KEPT.value] += 1
                 return problem
@@ -253,7 +287,7 @@ class _Backup:
                 sync_folder(self._target)
             self._counts[self._copier.bring(source, target).value] += 1
         except FileNotFoundError:
-            return "missing"
+            return _MISSING
         return problem
 
     def _live(self, row: Row) -> tuple[str, str] | None:
@@ -263,10 +297,10 @@ class _Backup:
             found = live.execute(wanted, (row.sop_instance_uid,)).fetchone()
         return found and tuple(found)
 
-    def _complain(self, row: Row, what: str) -> None:
-        if row.path not in self._problems:
-            self._problems.add(row.path)
-            self._tell(f"{row.path}: {what}")
+    def _complain(self, path: str, what: str) -> None:
+        if path not in self._problems:
+            self._problems.add(path)
+            self._tell(f"{path}: {what}")
 
     def _verify(self, copied: Path) -> None:
         with closing(sqlite3.connect(copied)) as rows:
@@ -275,7 +309,12 @@ class _Backup:
                     continue
                 problem = _difference(self._objects / row.path, row)
                 if problem:
-                    self._complain(row, problem)
+                    self._complain(row.path, problem)
+            for kept in kept_of(rows):
+                if kept.path not in self._problems:
+                    problem = _other_digest(self._objects / kept.path, kept)
+                    if problem:
+                        self._complain(kept.path, problem)
 
     # Ending
 
@@ -314,8 +353,10 @@ class _Backup:
         files = ObjectFiles(self._objects)
         with closing(sqlite3.connect(index)) as connection:
             wanted = "SELECT 1 FROM instance WHERE sop_instance_uid = ? AND path = ?"
+            kept = {each.path for each in kept_of(connection)}
             for path in files.walk():
-                if connection.execute(wanted, (instance_of(path), path)).fetchone() is None:
+                known = connection.execute(wanted, (instance_of(path), path)).fetchone()
+                if known is None and path not in kept:
                     files.remove(path)
                     self._counts["dropped"] += 1
         with suppress(OSError):
@@ -338,11 +379,21 @@ def _problem_of(source: Path, row: Row, started: float) -> str:
     return _difference(source, row) if found.st_mtime > started - _JUST_NOW_S else ""
 
 
+def _fault_of_kept(source: Path, kept: Kept) -> str:
+    """How a kept object differs from its row."""
+    size = source.stat().st_size
+    return "" if size == kept.file_size else f"{size} bytes, the index says {kept.file_size}"
+
+
 def _difference(file: Path, row: Row) -> str:
     """How an object's head or digest differs from its row."""
-    fault = fault_in_file(file, Expected.of(row))
-    if fault or not row.digest:
-        return fault
+    return fault_in_file(file, Expected.of(row)) or _other_digest(file, row)
+
+
+def _other_digest(file: Path, row: Row | Kept) -> str:
+    """The digest of an object, if its row has another one."""
+    if not row.digest:
+        return ""
     actual = digest_of_file(file, row.dataset_offset, algorithm_of(row.digest))
     return "" if actual == row.digest else f"{actual}, the index says {row.digest}"
 
@@ -380,6 +431,15 @@ def rows_of(connection: sqlite3.Connection) -> Iterator[Row]:
     while rows := connection.execute(wanted, (last,)).fetchall():
         yield from map(Row._make, rows)
         last = rows[-1][0]
+
+
+def kept_of(connection: sqlite3.Connection) -> list[Kept]:
+    """The objects of an index that are kept as they were; none in one of an older version."""
+    known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'kept_object'"
+    if connection.execute(known).fetchone() is None:
+        return []
+    wanted = "SELECT id, path, dataset_offset, file_size, digest FROM kept_object"
+    return [Kept(*row) for row in connection.execute(wanted)]
 
 
 def connect(index: Path) -> sqlite3.Connection:

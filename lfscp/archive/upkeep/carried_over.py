@@ -14,6 +14,11 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Table, insert, select
 
+from lfscp.archive.index.tables.correction_tables import (
+    corrected_study,
+    correction,
+    kept_object,
+)
 from lfscp.archive.index.tables.maintenance_tables import protection
 from lfscp.archive.index.tables.route_tables import (
     route_item,
@@ -43,6 +48,9 @@ _TABLES: Final = (
     commitment,
     committed_study,
     commitment_request,
+    kept_object,
+    correction,
+    corrected_study,
     route_item,
     route_queue,
     route_outcome,  # route_release has keys of instances, which are others in the new index
@@ -52,7 +60,7 @@ _Rows = list[tuple[Any, ...]]
 
 
 def carry_over(index: Path, into: Connection) -> None:
-    """Copy protected studies, labels, worklist, procedure steps, commitments, queues of routes.
+    """Copy what no object tells: protected studies, labels, workflow, corrections, queues.
 
     Args:
         index: the old SQLite index; it may be missing, and nothing in it is changed.

@@ -3,8 +3,9 @@
 Rules: the new index is made beside the old one and takes its place when it is complete; the old
 one is kept under another name. An object counts as received when its file was written. From the
 old index the rebuild takes what is readable of the archive's name, unfinished removals, protected
-studies, worklist, procedure steps and commitments; jobs are lost. Of several files of one instance,
-in whatever studies, the newest is taken, the others go to the quarantine.
+studies, workflow, corrections and queues of routes; jobs are lost. Of several files of one
+instance, in whatever studies, the newest is taken, the others go to the quarantine, but for those
+that are kept as they were before a change.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id, keep_name
 from lfscp.archive.durability import sync_file, sync_folder
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.corrections import CorrectionState
+from lfscp.archive.index.tables.correction_tables import correction, kept_object
 from lfscp.archive.index.tables.schema import instance, series, study
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.upkeep.backup import connect
@@ -56,6 +59,7 @@ def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Findi
         with archive.index.writing() as connection:
             keep_name(connection, old.archive_id)
             carry_over(index, connection)
+            _settle_corrections(connection)
         archive.index.close()
         aside = _put_in_place(new, index)
     if aside is not None:
@@ -67,6 +71,7 @@ class _Old:
 
     def __init__(self, index: Path) -> None:
         self.removed: set[str] = set()
+        self.kept: dict[str, str] = {}  # SOP Instance UID of what was made of each file
         self.archive_id = ""
         with suppress(sqlite3.Error), closing(connect(index)) as old:
             self.archive_id = archive_id(old)
@@ -74,6 +79,12 @@ class _Old:
                 # A name that was given free may be another object's by now.
                 wanted = "SELECT path FROM removal WHERE path NOT IN (SELECT path FROM instance)"
                 self.removed = {path for (path,) in old.execute(wanted)}
+            with suppress(sqlite3.Error):
+                wanted = (
+                    "SELECT path, sop_instance_uid FROM kept_object"
+                    " WHERE path NOT IN (SELECT path FROM instance)"
+                )
+                self.kept = dict(old.execute(wanted).fetchall())
 
 
 def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
@@ -83,6 +94,8 @@ def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
         for path in sorted(written, key=lambda path: -written[path]):
             if path in old.removed:
                 archive.files.remove(path)
+                continue
+            if path in old.kept:
                 continue
             yield from _set_older_aside(archive, path, written[path])
             action = index_again(archive, path)
@@ -95,6 +108,18 @@ def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
             statement = statement.where(instance.c.sop_instance_uid == bindparam("uid"))
             with archive.index.writing() as connection:
                 connection.execute(statement, done)
+    for path, uid in old.kept.items():
+        if archive.index.find(uid) is None and archive.files.exists(path):
+            action = index_again(archive, path)  # what was made of it is lost
+            yield Finding(Difference.LEFT_OVER, path, "", action, repaired=True)
+
+
+def _settle_corrections(connection: Connection) -> None:
+    """Nothing is kept that is an instance's now; and no job goes on with a correction."""
+    taken = kept_object.c.path.in_(select(instance.c.path))
+    connection.execute(delete(kept_object).where(taken))
+    running = update(correction).where(correction.c.state == CorrectionState.RUNNING)
+    connection.execute(running.values(state=CorrectionState.TO_CONFIRM))
 
 
 def _set_older_aside(archive: Archive, path: str, written_ms: int) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ that has it; a restore that was cut off goes on when it is run again. The index 
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -19,7 +20,7 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.objects_identity import known_by_file
 from lfscp.archive.store.files import ObjectFiles
 from lfscp.archive.store.identity import FolderPlace
-from lfscp.archive.upkeep.backup import OBJECTS, Manifest, connect, read_manifest, rows_of
+from lfscp.archive.upkeep.backup import OBJECTS, Manifest, connect, kept_of, read_manifest, rows_of
 from lfscp.archive.upkeep.copying import Copier
 
 
@@ -89,7 +90,8 @@ def _bring_objects(
 ) -> None:
     copier = Copier(may_link=link)
     with closing(connect(backup / manifest.index)) as rows:
-        for _, _, path, *_ in rows_of(rows):
+        kept = [each.path for each in kept_of(rows)]
+        for path in itertools.chain((row.path for row in rows_of(rows)), kept):
             source, target = backup / OBJECTS / path, objects / path
             try:
                 if not copier.is_there(source, target):

@@ -7,27 +7,37 @@ no patient data.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+import regex
 
 from lfscp.rules.coercion.attribute_path import AttributePath
 from lfscp.rules.coercion.draft import Draft
 from lfscp.rules.coercion.values import fault_of
 
+_MATCH_S: Final = 1.0  # what an expression may take; the longest value takes milliseconds
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A value that an attribute is to get; None removes it."""
+    """A value that an attribute is to get; None removes it.
+
+    Args:
+        fault: what was expected of the value that is there, if it cannot be changed.
+    """
 
     draft: Draft
     tag: int
     text: str | None
     vr: str = ""
+    fault: str = ""
 
     def carry_out(self) -> str:
         """Change the draft; why not, or an empty text."""
+        if self.fault:
+            return self.fault
         if self.text is None:
             self.draft.remove(self.tag)
             return ""
@@ -113,12 +123,15 @@ class Map:
 class Replace:
     """Replaces what a regular expression matches, in each value that is there.
 
+    A value on which the expression takes too long stays: for some expressions a sender could make
+    one that takes hours. Those that follow in the same object stay as well.
+
     Args:
         by: may have groups, as "\\1".
     """
 
     path: AttributePath
-    pattern: re.Pattern[str]
+    pattern: regex.Pattern[str]
     by: str
 
     @property
@@ -128,9 +141,17 @@ class Replace:
 
     def assignments(self, draft: Draft) -> Iterator[Assignment]:
         """See `Action`."""
+        fault = ""
         for place in places(draft, self.path):
-            if text := place.text(self.path.tag):
-                yield Assignment(place, self.path.tag, self.pattern.sub(self.by, text))
+            if not (text := place.text(self.path.tag)):
+                continue
+            if not fault:
+                try:
+                    # Other threads go on meanwhile.
+                    text = self.pattern.sub(self.by, text, concurrent=True, timeout=_MATCH_S)
+                except TimeoutError:
+                    fault = f"a value for which the pattern takes less than {_MATCH_S:g} s"
+            yield Assignment(place, self.path.tag, text, fault=fault)
 
 
 @dataclass(frozen=True, slots=True)

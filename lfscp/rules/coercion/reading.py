@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+import regex
+
 from lfscp.config.coercion import CoercionSection, MapSection, ReplaceSection, ValueSection
 from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.rules.coercion.actions import Action, Copy, Map, Remove, Replace, Set
@@ -116,12 +118,13 @@ def _replace(key: str, section: ReplaceSection, path: Path) -> Action:
     target = _changeable(key, path)
     _require_text(target, path, key)
     try:
-        pattern = re.compile(section.pattern)
-    except re.error as error:
+        checked = re.compile(section.pattern)
+        pattern = regex.compile(section.pattern)  # means the same, and its matches can be ended
+    except (re.error, regex.error) as error:
         expected = f"a regular expression: {error}"
         raise CoercionError((*path, "pattern"), section.pattern, expected) from None
     try:
-        pattern.sub(section.by, "")
+        checked.sub(section.by, "")
     except (re.error, IndexError) as error:
         expected = f"a text with groups of the pattern: {error}"
         raise CoercionError((*path, "by"), section.by, expected) from None

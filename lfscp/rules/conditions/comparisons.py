@@ -67,16 +67,30 @@ def wildcard(pattern: str, vr: str, *, ignore_case: bool = False) -> Comparison:
     """A text with * for any characters and ? for one."""
     fold = _folding(vr, ignore_case)
     wanted = written_form(pattern) if vr == "PN" else fold(pattern)
-    signs = {"*": ".*", "?": "."}
-    expression = re.compile(
-        "".join(signs.get(sign) or re.escape(sign) for sign in wanted), re.DOTALL
-    )
+    expression = _expression(wanted)
     if vr == "PN":
         return Comparison(
             lambda value: any(expression.fullmatch(form) for form in _written(value)),
             shown(pattern),
         )
     return Comparison(lambda value: expression.fullmatch(fold(value)) is not None, shown(pattern))
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a wildcard.
+
+    What stands between two * is taken where it comes first, and never looked for again: so a long
+    value cannot make it slow.
+    """
+    first, *rest = (
+        "".join("." if sign == "?" else re.escape(sign) for sign in part)
+        for part in pattern.split("*")
+    )
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *between, last = rest
+    parts = "".join(f"(?>.*?{part})" for part in between if part)
+    return re.compile(f"{first}{parts}.*{last}", re.DOTALL)
 
 
 def exactly(value: object, vr: str, *, ignore_case: bool = False) -> Comparison:

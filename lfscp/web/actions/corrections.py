@@ -169,6 +169,8 @@ def _require_to_confirm(web: Web, correction_id: str, what: str) -> None:
     state = one(web, correction_id)["state"]
     if _runs(web, correction_id):
         state = CorrectionState.RUNNING
+    elif state == CorrectionState.RUNNING:
+        return  # its job was ended by a crash, and cancelled
     if state != CorrectionState.TO_CONFIRM:
         raise Problem(409, f"a correction that is {state} cannot be {what}")
 

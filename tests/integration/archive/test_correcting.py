@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select
 
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.correcting import (
@@ -20,6 +22,7 @@ from lfscp.archive.correcting import (
 )
 from lfscp.archive.errors import ArchiveError, StudyProtectedError
 from lfscp.archive.index import browse, corrections
+from lfscp.archive.index.corrections import CorrectionEndedError
 from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.schema import instance, patient, study
 from lfscp.archive.upkeep.check import check
@@ -295,6 +298,46 @@ def test_the_last_of_two_corrections_is_undone_first(archive: Archive) -> None:
     assert state(archive) == before
     confirm(archive, "c1")
     undo(archive, "c2")
+    assert {str(each.PatientName) for each in objects(archive).values()} == {"Roe^Mary"}
+
+
+@pytest.mark.parametrize("first", [confirm, undo])
+@pytest.mark.parametrize("then", [confirm, undo])
+def test_what_was_confirmed_or_undone_is_so_for_good(
+    archive: Archive, first: Callable[..., None], then: Callable[..., None]
+) -> None:
+    store(archive, 1)
+    made = correct(archive, [key_of(archive)], PatientName="Roe^Mary")
+    first(archive, "c1")
+    before = state(archive)
+    for again in (lambda: then(archive, "c1"), made.begin):
+        with pytest.raises(CorrectionEndedError, match="already"):
+            again()
+    made.end()
+    with archive.index.engine.connect() as connection:
+        (told,) = corrections.list_corrections(connection)
+    assert told["state"] == ("confirmed" if first is confirm else "undone")
+    assert state(archive) == before
+
+
+def test_an_object_that_another_node_is_about_to_commit_is_corrected_as_well(
+    archive: Archive, index_url: str | None
+) -> None:
+    if index_url is None:
+        pytest.skip("SQLite has one writer")
+    store(archive, 1, 2)
+    _, second = rows(archive, instance)
+    with archive.index.engine.begin() as connection:
+        connection.execute(delete(instance).where(instance.c.id == second["id"]))
+    made = Correction(archive, "c1", {"PatientName": "Roe^Mary"}, "LFSCP")
+    made.begin()
+    with ThreadPoolExecutor(1) as other, archive.index.engine.connect() as connection:
+        connection.execute(insert(instance).values(second))
+        corrected = other.submit(made.correct, key_of(archive))
+        with suppress(TimeoutError):
+            corrected.result(1)
+        connection.commit()
+        assert corrected.result(30) == 2
     assert {str(each.PatientName) for each in objects(archive).values()} == {"Roe^Mary"}
 
 

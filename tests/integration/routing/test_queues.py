@@ -256,6 +256,93 @@ def test_an_object_that_was_deleted_is_not_waited_for(
         assert waiting(archive) == []
 
 
+def test_an_object_that_was_deleted_and_came_again_is_sent(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with routed(open_archive, tmp_path, settings({})) as archive:
+        archive.store(received(1))
+        queues = Queues(archive.index, "node", 10_000)
+        read_before = queues.next_items(ON_A, 10)
+        archive.delete(Level.STUDY, "1.2.3")
+        archive.store(received(1))
+        queues.gone(ON_A, read_before, "no longer in the archive")
+        assert waiting(archive) == ["1.2.3.1.1"]
+
+
+def test_a_commitment_to_an_object_says_nothing_of_what_is_stored_in_its_place(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    wanted = settings({"commit": True})
+    with routed(open_archive, tmp_path, wanted, duplicates="replace") as archive:
+        archive.store(received(1))
+        queues = Queues(archive.index, "node", 10_000)
+        sent = queues.next_items(ON_A, 10)
+        archive.store(received(1, PatientComments="newer"))
+        queues.ask_commitment(sent, "1.2.9")
+        assert queues.asked(ON_A, "1.2.9") == []
+        assert waiting(archive) == ["1.2.3.1.1"]
+
+
+def put_clock_back(archive: Archive, ms: int) -> None:
+    """Let all that was noted be later than it is now."""
+
+    def work(connection: Connection) -> None:
+        for column in (route_queue.c.held_until, route_queue.c.next_attempt_at):
+            connection.execute(update(route_queue).values({column.name: column + ms}))
+        later = {"next_attempt_at": route_item.c.next_attempt_at + ms}
+        connection.execute(update(route_item).values(**later))
+
+    archive.index.transact(work)
+    make_older(archive, -ms)
+
+
+def test_a_clock_that_is_put_back_stops_no_queue(open_archive: OpenArchive, tmp_path: Path) -> None:
+    year = 365 * 86_400_000
+    with routed(open_archive, tmp_path, settings({})) as archive:
+        for number in (1, 2):
+            archive.store(received(number))
+        one, other = (Queues(archive.index, name, 60_000) for name in ("one", "other"))
+        assert one.claim(ON_A)
+        first, _ = one.next_items(ON_A, 10)
+        one.failed(ON_A, {first: "0xA700"}, 60_000, 10 * year)
+        one.unreachable(ON_A, "is down", 10_000, 10 * year)
+        put_clock_back(archive, year)  # and the node has died
+        assert other.claimable([ON_A]) == [ON_A]
+        assert other.claim(ON_A)
+        assert waiting(archive) == ["1.2.3.1.1", "1.2.3.1.2"]
+
+
+def test_a_clock_that_is_put_back_holds_no_study(open_archive: OpenArchive, tmp_path: Path) -> None:
+    wanted = settings({"on": "study", "quiet_s": 30})
+    with routed(open_archive, tmp_path, wanted) as archive:
+        archive.store(received(1))
+        put_clock_back(archive, 365 * 86_400_000)
+        assert release_complete(archive.index, read_routes(wanted)) == [("r", "1.2.3", 1)]
+
+
+def test_what_waits_for_a_route_that_was_renamed_goes_when_it_is_stored_anew(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with routed(open_archive, tmp_path, settings({}), duplicates="replace") as archive:
+        archive.store(received(1))
+        archive.router = SettingsRouter(CurrentSettings(settings({"name": "renamed"})))
+        archive.store(received(1, PatientComments="newer"))
+        assert waiting(archive, QueueName("renamed", "A")) == ["1.2.3.1.1"]
+
+
+def test_a_fail_over_list_in_another_order_leaves_nothing_behind(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    failover = {"mode": "failover"}
+    with routed(open_archive, tmp_path, settings({**failover, "send_to": ["A", "B"]})) as archive:
+        archive.store(received(1))
+        (route,) = read_routes(settings({**failover, "send_to": ["B", "C", "A"]}))
+        queues = Queues(archive.index, "node", 10_000)
+        names = [QueueName(route.name, peer) for peer in route.queues]
+        assert queues.claimable(names) == [ON_A]
+        assert route.alternatives("A") == ("A", "B", "C")
+
+
 def test_of_two_routes_to_a_peer_the_one_with_higher_priority_goes_first(
     open_archive: OpenArchive, tmp_path: Path
 ) -> None:

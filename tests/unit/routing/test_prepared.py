@@ -108,3 +108,15 @@ def test_an_action_that_cannot_be_is_refused(table: dict[str, Any], expected: st
         read_routes(settings(table))
     assert refused.value.expected == expected
     assert refused.value.path == ("route", "0", "actions", "0")
+
+
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SOPClassUID"])
+def test_an_action_that_leaves_no_object_fails_as_one_object_does(
+    stored: StoredInstance, tmp_path: Path, keyword: str
+) -> None:
+    def change(dataset: Dataset) -> Dataset:
+        del dataset[keyword]
+        return dataset
+
+    with pytest.raises(ActionError), prepared(stored, [change], tmp_path):
+        pass

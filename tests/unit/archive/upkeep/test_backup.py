@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from lfscp.archive.archive import Archive
+from lfscp.archive.correcting import Correction, confirm, require_changes, undo
 from lfscp.archive.errors import ArchiveError, ArchiveInUseError
+from lfscp.archive.index.tables.schema import study
 from lfscp.archive.upkeep.backup import Report, backup
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
@@ -86,6 +89,29 @@ def test_a_second_backup_brings_what_is_new_and_drops_what_is_gone(
     assert len(list((tmp_path / "backup").glob("index*"))) == 1
     restored(tmp_path / "backup", tmp_path / "new")
     assert set(datasets(tmp_path / "new")) == {"1.2.3.1.2", "1.2.3.1.3", "1.2.3.1.4"}
+
+
+def test_what_is_kept_of_a_correction_comes_along(archive: Archive, tmp_path: Path) -> None:
+    correct(archive, PatientName="Right^Name")
+    report, lines = backed_up(archive, tmp_path / "backup", verify=True)
+    assert lines == []
+    assert report.counts == {"linked": 6}
+    assert backed_up(archive, tmp_path / "backup")[0].counts == {"kept": 6}
+    assert restored(tmp_path / "backup", tmp_path / "new") == []
+    with Archive.open(tmp_path / "new") as opened:
+        undo(opened, "c1")
+    assert datasets(tmp_path / "new") == {f"1.2.3.1.{n}": encoded(n) for n in (1, 2, 3)}
+    confirm(archive, "c1")
+    assert backed_up(archive, tmp_path / "backup")[0].counts == {"kept": 3, "dropped": 3}
+
+
+def correct(archive: Archive, **changes: str) -> None:
+    with archive.index.engine.connect() as connection:
+        (key,) = connection.execute(select(study.c.id)).scalars()
+    made = Correction(archive, "c1", require_changes(changes), "LFSCP", "admin")
+    made.begin()
+    made.correct(key)
+    made.end()
 
 
 def other_archive(folder: Path, *numbers: int) -> Archive:

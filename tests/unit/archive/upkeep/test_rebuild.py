@@ -7,16 +7,24 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
+from sqlalchemy import select
 
-from lfscp.archive.archive import Archive
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.archive_id import archive_id
+from lfscp.archive.arrival import Arrival
+from lfscp.archive.correcting import Correction, undo
 from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.protection import protect, protected_among
+from lfscp.archive.index.tables.correction_tables import kept_object
+from lfscp.archive.index.tables.schema import study
 from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.check import Finding, check
 from lfscp.archive.upkeep.rebuild import rebuild
+from lfscp.config.coercion import CoercionSection
 from lfscp.dicom.part10.file_meta import read_part10
 from lfscp.dicom.values.attributes import Level
+from lfscp.rules.coercion.reading import read_coercions
 from tests.support.archive_datasets import received
 
 LONG_AGO = 1_000_000_000
@@ -83,6 +91,63 @@ def test_of_several_files_of_an_instance_the_newest_is_taken(tmp_path: Path) -> 
     with Archive.open(tmp_path) as archive:
         (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
         assert Path(instance.path).name == new.name
+
+
+def arrange(archive: Archive) -> None:
+    """Change what comes, and keep it as it came."""
+    section = {"name": "rule", "keep_original": True, "set": {"PatientID": "NEW"}}
+    made = read_coercions([CoercionSection.model_validate(section)], lambda _: "")
+    archive.arrival = Arrival(made, "LFSCP")
+
+
+def test_what_is_kept_as_it_came_does_not_take_the_place_of_what_was_made_of_it(
+    tmp_path: Path,
+) -> None:
+    with Archive.open(tmp_path) as archive:
+        arrange(archive)
+        archive.store(received(1))
+    assert rebuilt(tmp_path)[0] == []
+    with Archive.open(tmp_path) as archive:
+        (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
+        assert dcmread(instance.path).PatientID == "NEW"
+        assert list(check(archive)) == []
+        arrange(archive)
+        assert archive.store(received(1)).outcome is StoreOutcome.IDENTICAL
+        with archive.index.engine.connect() as connection:
+            assert len(connection.execute(select(kept_object)).all()) == 1  # and not once more
+
+
+def test_a_correction_can_be_undone_after_a_rebuild(tmp_path: Path) -> None:
+    with Archive.open(tmp_path) as archive:
+        archive.store(received(1))
+        with archive.index.engine.connect() as connection:
+            (key,) = connection.execute(select(study.c.id)).scalars()
+        correction = Correction(archive, "c1", {"PatientName": "Right^Name"}, "LFSCP")
+        correction.begin()
+        correction.correct(key)
+        correction.end()
+    assert rebuilt(tmp_path)[0] == []
+    with Archive.open(tmp_path) as archive:
+        (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
+        assert dcmread(instance.path).PatientName == "Right^Name"
+        undo(archive, "c1")
+        (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
+        assert dcmread(instance.path).PatientName != "Right^Name"
+        assert list(check(archive)) == []
+
+
+def test_what_is_kept_is_taken_if_what_was_made_of_it_is_lost(tmp_path: Path) -> None:
+    with Archive.open(tmp_path) as archive:
+        arrange(archive)
+        archive.store(received(1))
+        (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
+        Path(instance.path).unlink()
+    rebuilt(tmp_path)
+    with Archive.open(tmp_path) as archive:
+        assert len(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})) == 1
+        assert list(check(archive)) == []
+        with archive.index.engine.connect() as connection:
+            assert connection.execute(select(kept_object)).all() == []
 
 
 def test_a_crash_just_before_loses_no_object(

@@ -32,6 +32,7 @@ from lfscp.rules.coercion.reading import read_coercions
 
 ORIGINAL_ATTRIBUTES = 0x04000561
 MODIFICATION = Modification("LFSCP", COERCE, "20260102030405.000000+0000", "SENDER")
+SLOW = r"^(a|aa|a\w)*$"
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
@@ -170,6 +171,24 @@ def test_an_attribute_in_items_is_changed_in_each_or_in_one() -> None:
     found, _ = coerced(sample(), set={path: "X"})
     ids = [each.ScheduledProcedureStepID for each in found.RequestAttributesSequence]
     assert ids == ["STEP1", "X"]
+
+
+@pytest.mark.timeout(60)  # instead of hours
+def test_a_value_on_which_an_expression_takes_too_long_stays() -> None:
+    hostile = "RequestAttributesSequence[*].ScheduledProcedureStepDescription"
+    dataset = sample(StudyDescription="Head CT")
+    for item in dataset.RequestAttributesSequence:
+        item.ScheduledProcedureStepDescription = "a" * 60 + "!"
+    rules = {
+        hostile: {"pattern": SLOW, "by": ""},
+        "StudyDescription": {"pattern": "CT", "by": "MR"},
+    }
+    found, made = coerced(dataset, replace=rules)
+    assert found.StudyDescription == "Head MR"
+    for item in found.RequestAttributesSequence:
+        assert item.ScheduledProcedureStepDescription == "a" * 60 + "!"
+    assert len(made.notes) == 2
+    assert all("takes less than 1 s" in note for note in made.notes)
 
 
 @pytest.mark.parametrize("undefined", [False, True])
