@@ -11,6 +11,7 @@ there. The patient's row groups studies; its attributes are those of one of them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import (
@@ -42,16 +43,35 @@ KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 TEXT: Final = BytewiseText()
 
 
-def _several_groups(column: str) -> Index:
+def _looked_through(
+    columns: Sequence[str], name: str = "", only: str | None = None
+) -> tuple[Index, Index]:
+    """An index that is enough to find the keys of rows, and their order where values are equal.
+
+    That of SQLite has the key at its end by itself. That of PostgreSQL is given it: a text that is
+    looked for anywhere is then compared without reading the rows, and pages of rows that have the
+    same value need no sort.
+
+    Args:
+        name: of that of SQLite; "" for the usual one.
+        only: SQL of a condition; other rows are not in the index.
+    """
+    few = None if only is None else text(only)
+    with_key = f"{name}_id" if name else None
+    return (
+        Index(name or None, *columns, sqlite_where=few).ddl_if(dialect="sqlite"),
+        Index(with_key, *columns, "id", postgresql_where=few).ddl_if(dialect="postgresql"),
+    )
+
+
+def _several_groups(column: str) -> tuple[Index, Index]:
     """The few names with more than one component group; matching.SEVERAL_GROUPS is its literal."""
-    few = text(f"{column} LIKE '%=%'")
-    return Index(f"ix_{column}_groups", column, sqlite_where=few, postgresql_where=few)
+    return _looked_through([column], f"ix_{column}_groups", only=f"{column} LIKE '%=%'")
 
 
-def _folded(column: str) -> Index:
+def _folded(column: str) -> tuple[Index, Index]:
     """The names that are not ASCII; matching.EMPTY is in its condition."""
-    few = text(f"{column} != ''")
-    return Index(None, column, sqlite_where=few, postgresql_where=few)
+    return _looked_through([column], only=f"{column} != ''")
 
 
 def text_column(name: str) -> Column[str]:
@@ -93,7 +113,7 @@ patient: Final = Table(
     text_column("only_study_uid"),
     _flag("has_conflict"),  # its studies differ in name, birth date or sex
     UniqueConstraint("patient_id", "issuer_of_patient_id", "only_study_uid"),
-    Index(None, "patient_name_search"),
+    *_looked_through(["patient_name_search"]),
     sqlite_autoincrement=True,
 )
 
@@ -109,20 +129,20 @@ study: Final = Table(
     Column("updated_at", BigInteger, nullable=False),  # last instance received, to some seconds
     UniqueConstraint("study_instance_uid", "patient_id_fk"),
     Index(None, "patient_id_fk"),
-    Index(None, "patient_id"),
-    Index(None, "patient_name_search"),
-    _several_groups("patient_name_search"),
-    _folded("patient_name_folded"),
-    Index(None, "patient_birth_date"),
-    Index(None, "study_date", "study_time"),
+    *_looked_through(["patient_id"]),
+    *_looked_through(["patient_name_search"]),
+    *_several_groups("patient_name_search"),
+    *_folded("patient_name_folded"),
+    *_looked_through(["patient_birth_date"]),
+    *_looked_through(["study_date", "study_time"]),
     Index(None, "study_time"),
-    Index(None, "accession_number"),
+    *_looked_through(["accession_number"]),
     Index(None, "study_id"),
-    Index(None, "referring_physician_name_search"),
-    _several_groups("referring_physician_name_search"),
-    _folded("referring_physician_name_folded"),
-    Index(None, "study_description"),
-    Index(None, "received_at"),
+    *_looked_through(["referring_physician_name_search"]),
+    *_several_groups("referring_physician_name_search"),
+    *_folded("referring_physician_name_folded"),
+    *_looked_through(["study_description"]),
+    *_looked_through(["received_at"]),
     Index(None, "updated_at"),
     sqlite_autoincrement=True,
 )

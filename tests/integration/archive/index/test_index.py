@@ -15,19 +15,17 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event, text
 
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.index import migrations
 from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.index.tables.schema import metadata
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
+from tests.support.schema_differences import differences
 
 
 def schema_of(path: Path) -> dict[str, list[str]]:
@@ -58,8 +56,7 @@ def test_a_new_index_and_a_migrated_one_are_the_same(tmp_path: Path, revision: s
     for path in (new, old):
         index = Index(sqlite_url(path))
         with index.engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts={"compare_type": True})
-            assert compare_metadata(context, metadata) == []
+            assert differences(connection) == []
             revisions = connection.execute(text("SELECT version_num FROM alembic_version"))
             assert revisions.scalars().all() == [migrations.HEAD]
         index.close()

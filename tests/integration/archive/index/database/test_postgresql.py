@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from lfscp.archive.archive import Archive, StoreOutcome
@@ -24,12 +22,12 @@ from lfscp.archive.index import migrations
 from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.nodes import Membership, nodes
-from lfscp.archive.index.tables.schema import metadata
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import EXPLICIT, encoded, received
 from tests.support.postgresql_server import PostgreSQLServer, binaries
+from tests.support.schema_differences import differences
 
 TIMEOUT_S = 20.0
 JOIN_S = 60.0
@@ -91,8 +89,7 @@ def test_a_new_index_and_a_migrated_one_are_the_same(
     index = Index(postgresql_server.url(old))
     assert index.counts()[Level.PATIENT] == 1
     with index.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        assert differences(connection) == []
     index.close()
     assert schema_of(postgresql_server, old) == schema_of(postgresql_server, migrated_template)
     postgresql_server.drop(old)
