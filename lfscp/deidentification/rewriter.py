@@ -14,7 +14,12 @@ from typing import Final
 
 from lfscp.deidentification.actions import PATIENT_ID, Action, Profile
 from lfscp.deidentification.coded_items import Coded
-from lfscp.deidentification.content_items import Treated, treatments_of, value_type_of
+from lfscp.deidentification.content_items import (
+    Treated,
+    treatments_of,
+    treatments_outside,
+    value_type_of,
+)
 from lfscp.deidentification.descriptors import cleaned
 from lfscp.deidentification.errors import HeldBackError
 from lfscp.deidentification.kept_groups import KeptGroups, text_of
@@ -282,6 +287,8 @@ class Rewriter:
         if action is Action.CONTENT:
             value_type = value_type_of(buffer, found)
             inner.treated = treatments_of(value_type, cleans=self._cleans_content)
+        elif action in (Action.OTHER_CONTENT, Action.DESCRIPTIONS):
+            inner.treated = treatments_outside(action)
         elif level.treated and Treated.spreads(level.treated):
             inner.treated = level.treated
         pieces = self._pass(buffer, found, inner, facts, {})
