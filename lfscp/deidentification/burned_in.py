@@ -32,7 +32,8 @@ _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
 # Ultrasound and photoacoustic images, secondary capture, visible light and video, ophthalmic images
 # and maps.
 _SUSPECTED: Final = frozenset(
-    "3 3.1 6 6.1 6.2 6.3 7 7.1 7.2 7.3 7.4 12.77 40 77.1 77.2 81.1 82.1".split()
+    {"3", "3.1", "6", "6.1", "6.2", "6.3", "7", "7.1", "7.2", "7.3", "7.4"}
+    | {"12.77", "40", "77.1", "77.2", "81.1", "82.1"}
 )
 _SUSPECTED_FAMILIES: Final = ("77.1.",)
 _NOT_SUSPECTED: Final = ("77.1.6",)  # whole slide images: their labels are objects of their own

@@ -12,7 +12,6 @@ from typing import Final
 from lfscp.dicom.encoding.value_representations import WIDTH, padding_of
 
 
-
 def _list_of(one: bytes) -> re.Pattern[bytes]:
     """Any number of values of one form, which may be empty, with padding.
 
