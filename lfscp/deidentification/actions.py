@@ -2,8 +2,9 @@
 
 Rules: an option that keeps stands before one that cleans, and that before the Basic Profile. Of a
 compound action such as X/Z/D the form is taken that is valid for every type: D before Z before X,
-since a dummy is a valid value of types 1, 2 and 3. What no dictionary knows goes. An attribute that
-the table lacks is caught by its VR if it is a name, a date, a UID, a title or an address.
+since a dummy is a valid value of types 1, 2 and 3. What no dictionary knows goes, and so does what
+is in retired groups that repeat. An attribute that the table lacks is caught by its VR if it is a
+name, a date, a UID, a title or an address, and by `beyond_table` if it tells of a person.
 Source: PS3.15 section E.1.1 and table E.1-1.
 """
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
+from lfscp.deidentification import beyond_table
 from lfscp.deidentification.options import Option
-from lfscp.deidentification.table import Row, row_of, vr_of
+from lfscp.deidentification.table import Row, is_of_repeating_group, row_of, vr_of
 
 
 class Action(Enum):
@@ -30,7 +32,9 @@ class Action(Enum):
     ITEMS = auto()  # a sequence whose items are gone through
     DUMMY_ITEMS = auto()  # the same, and no text or number of them stays
     CODES = auto()  # a sequence of codes, of which known ones stay
-    CONTENT = auto()  # a sequence of content items
+    DESCRIPTIONS = auto()  # a sequence whose codes and texts are cleaned as descriptors are
+    CONTENT = auto()  # a sequence of content items of a structured report
+    OTHER_CONTENT = auto()  # the same elsewhere, where items need no value type
 
 
 PATIENT_NAME: Final = 0x00100010
@@ -63,11 +67,6 @@ _BY_VR: Final = {
 }
 
 
-def is_repeating(tag: int) -> bool:
-    """Whether a tag is of the groups of curves and overlays."""
-    return tag >> 24 in (0x50, 0x60)
-
-
 class Profile:
     """The Basic Profile with some options."""
 
@@ -84,9 +83,9 @@ class Profile:
         if group & 1 or group < 8 or tag & 0xFFFF == 0 or tag in _ALWAYS_REMOVED:
             return Action.REMOVE
         vr = vr_of(tag)
-        if is_repeating(tag) or not vr:
+        if is_of_repeating_group(tag) or not vr or tag in beyond_table.REMOVED:
             return Action.REMOVE
-        if tag == TEXT_VALUE:  # prose, in whatever content item
+        if tag == TEXT_VALUE or tag in beyond_table.REPLACED:  # prose, in whatever content item
             return Action.DUMMY
         row = row_of(tag)
         return self._by_vr(vr) if row is None else self._by_row(tag, vr, row)
@@ -94,9 +93,7 @@ class Profile:
     def _by_vr(self, vr: str) -> Action:
         if vr in _DATES:
             return self._date()
-        if (vr == "UI" and Option.RETAIN_UIDS in self.options) or (
-            vr == "AE" and Option.RETAIN_DEVICE in self.options
-        ):
+        if vr == "UI" and Option.RETAIN_UIDS in self.options:
             return Action.KEEP
         return _BY_VR.get(vr, Action.KEEP)
 
@@ -130,10 +127,17 @@ def _cleaned(tag: int, vr: str) -> Action | None:
         return None
     if tag == 0x00700001:  # graphics stay, and their texts have rows of their own
         return Action.ITEMS
-    return Action.CONTENT if tag in _CONTENT else Action.CODES
+    if tag == CONTENT_SEQUENCE:
+        return Action.CONTENT
+    if tag in _OTHER_CONTENT:
+        return Action.OTHER_CONTENT
+    return Action.DESCRIPTIONS if tag in _DESCRIPTIONS else Action.CODES
 
 
-_CONTENT: Final = frozenset({CONTENT_SEQUENCE, 0x00400555, 0x00400610})
+# Acquisition Context, Specimen Preparation and Waveform Annotation Sequence.
+_OTHER_CONTENT: Final = frozenset({0x00400555, 0x00400610, 0x0040B020})
+# Request Attributes and Prescription Notes Sequence: their items are no codes, but have such.
+_DESCRIPTIONS: Final = frozenset({0x00400275, 0x30100081})
 
 
 def _basic(action: str, vr: str) -> Action:

@@ -29,11 +29,16 @@ _MATCHED: Final = {
 }
 READ: Final = frozenset({BURNED_IN_ANNOTATION, CONVERSION_TYPE, IMAGE_TYPE, *_MATCHED.values()})
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
-# Ultrasound, secondary capture, visible light and video, ophthalmic photographs and reports.
-_SUSPECTED: Final = ("3", "3.1", "6", "6.1", "7", "7.1", "7.2", "7.3", "7.4")
+# Ultrasound and photoacoustic images, secondary capture, visible light and video, ophthalmic images
+# and maps.
+_SUSPECTED: Final = frozenset(
+    {"3", "3.1", "6", "6.1", "6.2", "6.3", "7", "7.1", "7.2", "7.3", "7.4"}
+    | {"12.77", "40", "77.1", "77.2", "81.1", "82.1"}
+)
 _SUSPECTED_FAMILIES: Final = ("77.1.",)
 _NOT_SUSPECTED: Final = ("77.1.6",)  # whole slide images: their labels are objects of their own
-_SCREENS: Final = ("SCREEN", "DOSE", "CAPTURE", "REPORT", "LABEL")
+# "SAVE" is in SCREEN SAVE and SSAVE, "PROT" ends the kind of pages with protocols.
+_SCREENS: Final = ("SCREEN", "SAVE", "DOSE", "CAPTURE", "REPORT", "LABEL", "OVERVIEW", " PROT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def suspicion(values: Mapping[int, str]) -> str:
     if CONVERSION_TYPE in values:
         return "it was converted, as pictures of screens are, and Burned In Annotation is missing"
     kinds = values.get(IMAGE_TYPE, "").split("\\")
-    if any(word in kind for kind in kinds for word in _SCREENS):
+    if any(word in kind.upper() for kind in kinds for word in _SCREENS):
         return "its Image Type is that of a picture of a screen"
     if _is_suspected(values.get(_MATCHED["sop_class_uid"], "")):
         return "devices draw text into images of its class, and Burned In Annotation is missing"

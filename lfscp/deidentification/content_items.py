@@ -33,6 +33,7 @@ _ALWAYS: Final = {
     _QUALIFIER: Action.CODES,
 }
 _CLEANED: Final = {**_ALWAYS, _CONCEPT_CODE: Action.CODES}
+_DESCRIPTIONS: Final = {0x00080104: Action.CLEAN, 0x00080108: Action.CLEAN}
 _REPLACED: Final = {
     **_ALWAYS,
     _CONCEPT_CODE: Action.DUMMY_ITEMS,
@@ -48,7 +49,7 @@ class Treated:
     @staticmethod
     def spreads(treated: dict[int, Action]) -> bool:
         """Whether it holds for the sequences inside a content item as well."""
-        return treated is _CLEANED or treated is _REPLACED
+        return treated is not ROOT
 
 
 def value_type_of(buffer: Buffer, found: list[Found]) -> bytes:
@@ -67,6 +68,15 @@ def value_type_of(buffer: Buffer, found: list[Found]) -> bytes:
     if value_type not in _KNOWN:
         raise HeldBackError("a content item of its structured content has an unknown value type")
     return value_type
+
+
+def treatments_outside(action: Action) -> dict[int, Action]:
+    """What is treated otherwise in an item of a sequence that is no report's.
+
+    Args:
+        action: how the sequence is cleaned.
+    """
+    return _DESCRIPTIONS if action is Action.DESCRIPTIONS else _CLEANED
 
 
 def treatments_of(value_type: bytes, *, cleans: bool) -> dict[int, Action]:

@@ -5,8 +5,9 @@ Source: PS3.15 sections E.1 and E.2; PS3.10 section 7.1.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,13 @@ from lfscp.deidentification.errors import CompressedPixelsError, HeldBackError
 from lfscp.deidentification.identifying import identifying_words
 from lfscp.deidentification.layout import Found, Writer, elements_of
 from lfscp.deidentification.method import method_elements
+from lfscp.deidentification.naming import names_in
 from lfscp.deidentification.options import Option, require_consistent
+from lfscp.deidentification.passed_pixels import (
+    encapsulated_pixels,
+    native_pixels,
+    without_table,
+)
 from lfscp.deidentification.pixel_cleaning import CleanedPixels
 from lfscp.deidentification.pseudonyms import Pseudonyms, is_valid_uid
 from lfscp.deidentification.rewriter import PIXEL_DATA, Facts, Rewriter, identity_of
@@ -40,6 +47,7 @@ SOP_INSTANCE_UID: Final = 0x00080018
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
+_FLOATING: Final = {0x7FE00008: b"OF", 0x7FE00009: b"OD"}
 _DIRECTORY_RECORDS: Final = 0x00041220
 _ENCAPSULATED_DOCUMENT: Final = 0x00420011
 _CONTENT_SEQUENCE: Final = 0x0040A730
@@ -148,13 +156,19 @@ class Deidentifier:
         rewriter = self._rewriter(encoding)
         writer = Writer(encoding)
         added.update(method_elements(writer, self.options, cleans_pixels=pixels is not None))
-        if pixels is not None:
+        if pixels is None:
+            added.update(_passed(dataset, by_tag, encoding, writer))
+        else:
+            added.update(without_table(by_tag))
             added[PIXEL_DATA] = pixels
             burned_in = writer.element(_BURNED_IN_ANNOTATION, b"CS", b"NO")
             added[_BURNED_IN_ANNOTATION] = burned_in
         facts = self._facts(dataset, found, encoding, uids)
         treated = _root_treatment(dataset, found, by_tag, uids[SOP_CLASS_UID])
         pieces = rewriter.rewrite(dataset, found, encoding, facts, added, treated)
+        if _tells(pieces, names := names_in(dataset, found), added):
+            facts.hidden = names
+            pieces = rewriter.rewrite(dataset, found, encoding, facts, added, treated)
         new = self._new_uids(uids)
         return Deidentified(
             new[SOP_CLASS_UID],
@@ -208,6 +222,42 @@ class Deidentifier:
         if not rule.rectangles:
             return None
         return _cleaned(dataset, by_tag, encoding, rule)
+
+
+def _tells(
+    pieces: Iterable[Piece], names: re.Pattern[bytes] | None, added: Mapping[int, Piece]
+) -> bool:
+    """Whether a name of a person is in what stays, but for pixels and what is made anew."""
+    if names is None:
+        return False
+    ours = {id(piece) for piece in added.values()}
+    return any(
+        id(piece) not in ours
+        and isinstance(piece, bytes | memoryview)
+        and names.search(piece) is not None
+        for piece in pieces
+    )
+
+
+def _passed(
+    dataset: memoryview, by_tag: dict[int, Found], encoding: Encoding, writer: Writer
+) -> dict[int, Piece]:
+    """Pixels that stay as they are, by tag."""
+    tags = sorted(_PIXELS & by_tag.keys())
+    if any(by_tag[tag].is_undefined for tag in tags):
+        return encapsulated_pixels(dataset, by_tag, tags[-1], writer)
+    added = without_table(by_tag)
+    if tags:
+        _, values = read_pixel_element(dataset, encoding)
+        image = image_pixel(values, encoding)
+        for tag in tags:
+            vr = _FLOATING.get(tag) or _vr_of_pixels(by_tag[tag])
+            added[tag] = native_pixels(dataset, by_tag[tag], image, writer, vr)
+    return added
+
+
+def _vr_of_pixels(found: Found) -> bytes:
+    return found.declared if found.declared in (b"OB", b"OW") else b"OW"
 
 
 def _cleaned(

@@ -5,6 +5,7 @@ Source: PS3.15 sections E.3.3 and E.3.10.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from lfscp.deidentification import safe_private
@@ -37,11 +38,18 @@ class KeptGroups:
         self._keeps_private = Option.RETAIN_SAFE_PRIVATE in options
         self._keeps_overlays = Option.CLEAN_GRAPHICS in options
 
-    def private(self, buffer: memoryview, each: Found, around: list[Found]) -> bytes:
+    def private(
+        self,
+        buffer: memoryview,
+        each: Found,
+        around: list[Found],
+        names: re.Pattern[bytes] | None = None,
+    ) -> bytes:
         """A private element that is safe, or the creator of such; else nothing.
 
         Args:
             around: the elements of the same dataset or item.
+            names: what finds names of people, none of which stays.
         """
         if not self._keeps_private or each.is_undefined or each.end - each.value > _MOST_PRIVATE:
             return b""
@@ -56,6 +64,8 @@ class KeptGroups:
             return b""
         vr = safe_private.vr_of(group, text_of(buffer, creator), number & 0xFF)
         if vr is None or each.declared not in (b"", b"UN", vr):
+            return b""
+        if vr == b"CS" and names is not None and names.search(buffer, each.value, each.end):
             return b""
         return self._checked(buffer, each, vr)
 

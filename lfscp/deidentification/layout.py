@@ -149,6 +149,17 @@ class Writer:
             raise DatasetError("a value is longer than its VR allows", tag)
         return self._short(group, number, vr, len(value)) + value
 
+    def head(self, tag: int, vr: bytes, length: int) -> bytes:
+        """The head of an element whose VR has a long form.
+
+        Args:
+            length: of its value, in bytes.
+        """
+        group, number = tag >> 16, tag & 0xFFFF
+        if not self.encoding.explicit:
+            return self._tag_length(group, number, length)
+        return self._long(group, number, vr, 0, length)
+
     def item(self, content: bytes) -> bytes:
         """One item of a sequence."""
         return self._tag_length(0xFFFE, 0xE000, len(content)) + content

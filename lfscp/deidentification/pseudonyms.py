@@ -21,9 +21,10 @@ from lfscp.deidentification.table import row_of
 MIN_KEY_BYTES: Final = 16
 _MOST_DAYS: Final = 3650
 _UID: Final = re.compile(rb"[0-9]+(\.[0-9]+)+")
-_REGISTERED: Final = b"1.2.840.10008."
+# The parts of the standard's own UIDs are short: a number of a patient or a date is none of them.
+_REGISTERED: Final = re.compile(rb"1\.2\.840\.10008(?:\.[0-9]{1,3}){1,10}")
 # HL7 registered the coding schemes of others there (PS3.16 chapter 8).
-_REGISTERED_SCHEME: Final = b"2.16.840.1.113883.6."
+_REGISTERED_SCHEME: Final = re.compile(rb"2\.16\.840\.1\.113883\.6(?:\.[0-9]{1,4}){1,3}")
 _CODING_SCHEME_UID: Final = 0x0008010C
 _MAX_UID: Final = 64
 
@@ -79,9 +80,9 @@ def is_registered(tag: int, uid: bytes) -> bool:
     """Whether a UID is the standard's or a coding scheme's, which tells nothing of anybody."""
     if not is_valid_uid(uid):
         return False
-    if uid.startswith(_REGISTERED):  # no instance has such a UID, whatever an object says
+    if _REGISTERED.fullmatch(uid):  # no instance has such a UID, whatever an object says
         return row_of(tag) is None or uid.decode("ascii") in UID_dictionary
-    return tag == _CODING_SCHEME_UID and uid.startswith(_REGISTERED_SCHEME)
+    return tag == _CODING_SCHEME_UID and _REGISTERED_SCHEME.fullmatch(uid) is not None
 
 
 def is_valid_uid(uid: bytes) -> bool:

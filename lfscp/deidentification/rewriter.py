@@ -8,17 +8,24 @@ large values as views on the source. Nothing is decoded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from lfscp.deidentification.actions import PATIENT_ID, Action, Profile
 from lfscp.deidentification.coded_items import Coded
-from lfscp.deidentification.content_items import Treated, treatments_of, value_type_of
+from lfscp.deidentification.content_items import (
+    Treated,
+    treatments_of,
+    treatments_outside,
+    value_type_of,
+)
 from lfscp.deidentification.descriptors import cleaned
 from lfscp.deidentification.errors import HeldBackError
 from lfscp.deidentification.kept_groups import KeptGroups, text_of
 from lfscp.deidentification.layout import Found, Writer, elements_of, items_of
+from lfscp.deidentification.naming import may_have_names, without_names
 from lfscp.deidentification.options import Option
 from lfscp.deidentification.plans import (
     SPECIFIC_CHARACTER_SET,
@@ -38,6 +45,7 @@ _PIXELS: Final = 0x7FE00000  # the group of pixels
 _ISSUER: Final = 0x00100021
 _MAX_DEPTH: Final = 48
 _MOST_ZEROS: Final = 1 << 20  # bytes
+_LONG_HEAD: Final = 12  # bytes of a head with a VR and a length of 32 bits
 
 
 @dataclass(slots=True)
@@ -48,11 +56,13 @@ class Facts:
         identity: of the patient, as bytes.
         days: by which dates go back.
         find_identifying: finds the words that no text may keep.
+        hidden: what finds names of people, if one was found in what stays; None if not.
     """
 
     identity: bytes
     days: int
     find_identifying: Callable[[], frozenset[bytes]]
+    hidden: re.Pattern[bytes] | None = None
     _identifying: frozenset[bytes] | None = None
 
     @property
@@ -139,7 +149,7 @@ class Rewriter:
             if tag in added or tag >= last:
                 continue
             plan = plans.get((tag, each.declared)) or self._plan(tag, each.declared)
-            if same and plan.action is Action.KEEP and self._may_copy(buffer, each, plan):
+            if same and plan.action is Action.KEEP and self._may_copy(buffer, each, plan, facts):
                 if each.begin != end:
                     if end > begin:
                         out.append(buffer[begin:end])
@@ -163,12 +173,12 @@ class Rewriter:
             self._plans[tag, declared] = plan
         return plan
 
-    def _may_copy(self, buffer: memoryview, each: Found, plan: Plan) -> bool:
-        if each.tag == SPECIFIC_CHARACTER_SET:
+    def _may_copy(self, buffer: memoryview, each: Found, plan: Plan, facts: Facts) -> bool:
+        if each.tag == SPECIFIC_CHARACTER_SET or each.is_undefined or not plan.copies:
             return False
-        if each.is_undefined:
-            return each.tag == PIXEL_DATA
-        return plan.copies and _is_valid(buffer, each, plan)
+        if each.value - each.begin == _LONG_HEAD and any(buffer[each.begin + 6 : each.begin + 8]):
+            return False  # bytes that are reserved, and zero
+        return _is_valid(buffer, each, plan) and not _names(buffer, each, plan, facts)
 
     # One element
 
@@ -183,7 +193,9 @@ class Rewriter:
     ) -> bytes | memoryview:
         action = level.treated.get(each.tag) or plan.action
         if each.tag >> 16 & 1:
-            return b"" if level.dummies else self._groups.private(buffer, each, around)
+            if level.dummies:
+                return b""
+            return self._groups.private(buffer, each, around, facts.hidden)
         if each.tag >> 24 == 0x60:
             return b"" if level.depth else self._groups.overlay(buffer, each, around)
         if action is Action.REMOVE:
@@ -195,17 +207,11 @@ class Rewriter:
         if plan.vr == b"SQ":
             return self._sequence(buffer, each, action, level, facts)
         if each.is_undefined:
-            return self._undefined(buffer, each, level)
+            return b""  # fragments; those of the pixels themselves are not written here
         value = self._value(buffer, each, plan, action, facts, around)
         if not self._target.explicit or fits(plan.vr, len(value)):
             return self._writer.element(each.tag, plan.vr, value)
         return self._writer.element(each.tag, plan.vr, dummy(plan.vr))
-
-    def _undefined(self, buffer: memoryview, each: Found, level: Level) -> bytes | memoryview:
-        """Fragments of pixel data stay; else nothing of undefined length does."""
-        if each.tag == PIXEL_DATA and level.encoding is self._target and not level.dummies:
-            return buffer[each.begin : each.after]
-        return b""
 
     def _value(
         self,
@@ -218,7 +224,7 @@ class Rewriter:
     ) -> bytes:
         vr = plan.vr
         if action is Action.KEEP:
-            return self._kept(buffer, each, plan)
+            return self._kept(buffer, each, plan, facts)
         if action is Action.UID:
             uids = self._pseudonyms.uids(each.tag, bytes(buffer[each.value : each.end]))
             return padded(uids, b"UI")
@@ -232,10 +238,12 @@ class Rewriter:
             return padded(self._pseudonyms.patient(identity), vr)
         return _zeros(each, plan) if plan.width else dummy(vr)
 
-    def _kept(self, buffer: memoryview, each: Found, plan: Plan) -> bytes:
+    def _kept(self, buffer: memoryview, each: Found, plan: Plan, facts: Facts) -> bytes:
         value = bytes(buffer[each.value : each.end])
         if each.tag == SPECIFIC_CHARACTER_SET:
             return padded(character_set(value), b"CS")
+        if facts.hidden is not None and _names(buffer, each, plan, facts):
+            return without_names(value, plan.vr, facts.hidden, facts.identifying)
         if _is_valid(buffer, each, plan):
             return padded(value, plan.vr)
         if plan.vr == b"UI":  # replaced, so that what was the same still is
@@ -282,6 +290,8 @@ class Rewriter:
         if action is Action.CONTENT:
             value_type = value_type_of(buffer, found)
             inner.treated = treatments_of(value_type, cleans=self._cleans_content)
+        elif action in (Action.OTHER_CONTENT, Action.DESCRIPTIONS):
+            inner.treated = treatments_outside(action)
         elif level.treated and Treated.spreads(level.treated):
             inner.treated = level.treated
         pieces = self._pass(buffer, found, inner, facts, {})
@@ -295,6 +305,13 @@ def _is_valid(buffer: memoryview, each: Found, plan: Plan) -> bool:
     if plan.width:
         return not length % plan.width and not (plan.most and length > plan.most)
     return True
+
+
+def _names(buffer: memoryview, each: Found, plan: Plan, facts: Facts) -> bool:
+    """Whether the text of an element that stays has a name of a person of this object."""
+    if facts.hidden is None or not may_have_names(plan.vr):
+        return False
+    return facts.hidden.search(buffer, each.value, each.end) is not None
 
 
 def _zeros(each: Found, plan: Plan) -> bytes:

@@ -13,6 +13,7 @@ _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
 _DOCUMENTS: Final = _STORAGE + "104."
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _INVENTORY: Final = _STORAGE + "201."
+_SOUND: Final = frozenset({_STORAGE + "9.4.1", _STORAGE + "9.4.2"})
 
 
 @lru_cache(maxsize=1024)
@@ -24,6 +25,8 @@ def _reason(sop_class_uid: str) -> str:
         return "it is an encapsulated document, which cannot be cleaned"
     if sop_class_uid.startswith(_INVENTORY):
         return "it is an inventory of an archive"
+    if sop_class_uid in _SOUND:
+        return "it is a recording of sound, and a voice tells of a person"
     name, kind = UID_dictionary.get(sop_class_uid, ("", ""))[:2]
     is_stored = sop_class_uid.startswith(_STORAGE) and kind == "SOP Class"
     if is_stored and ("Storage" in name or not name):

@@ -1,8 +1,7 @@
 """Table E.1-1 of PS3.15: what the profile and each option do with each attribute.
 
 The table is data, `table_e1_1.tsv`: one row for each attribute, one column for the Basic Profile
-and one for each option. `EDITION` is the edition of the basic column. The columns of the options
-are those of 2025c. The rows in `WITHOUT_OPTION_COLUMNS` came later: no option changes them here.
+and one for each option. `EDITION` is the edition of all of them.
 """
 
 from __future__ import annotations
@@ -11,25 +10,13 @@ from functools import lru_cache
 from importlib import resources
 from typing import Final, NamedTuple
 
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import dictionary_VM, dictionary_VR
 
 from lfscp.deidentification.options import Option
 
 EDITION: Final = "2026c"
 PRIVATE: Final = "private"
-WITHOUT_OPTION_COLUMNS: Final = frozenset(
-    {
-        0x00181010,
-        0x00181011,
-        0x003A0020,
-        0x003A0203,
-        0x003A020C,
-        0x00400556,
-        0x0040B020,
-        0x0040E012,
-        0x00700006,
-    }
-)
 
 
 class Row(NamedTuple):
@@ -84,6 +71,14 @@ def vr_of(tag: int) -> str:
     except KeyError:
         row = row_of(tag)
         return row.vr if row is not None else ""
+
+
+def is_of_repeating_group(tag: int) -> bool:
+    """Whether a tag is known only as one of a group that repeats, such as curves and overlays.
+
+    Most of them were retired long ago: nobody reads them, and pixels and text may be in them.
+    """
+    return tag not in DicomDictionary and row_of(tag) is None
 
 
 @lru_cache(maxsize=16384)

@@ -11,18 +11,32 @@ from typing import Final
 
 from lfscp.dicom.encoding.value_representations import WIDTH, padding_of
 
+
+def _list_of(one: bytes) -> re.Pattern[bytes]:
+    """Any number of values of one form, which may be empty, with padding.
+
+    No digit can belong to two values, so that a long one that does not match is refused at once.
+    """
+    return re.compile(rb"(?:%b)? *(?:\\(?:%b)? *)*\0?" % (one, one))
+
+
+_FRACTION: Final = rb"(?:\.[0-9]{0,6})?"
+_TIME: Final = rb"[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}%b)?)?" % _FRACTION
+_DATE_AND_TIME: Final = (
+    rb"([0-9]{4})([0-9]{2})?([0-9]{2})?((?:[0-9]{2}){0,3}%b)([+-][0-9]{4})?" % _FRACTION
+)
 # What a value that stays may be made of; several values are apart by backslashes. The bounds are
 # wider than the standard's where devices commonly exceed them, and still hold no sentence.
 PATTERNS: Final = {
-    b"CS": re.compile(rb"[A-Z0-9 _]{0,32}(\\[A-Z0-9 _]{0,32})*\0?"),
-    b"DS": re.compile(rb"[0-9+\-.eE ]{0,32}(\\[0-9+\-.eE ]{0,32})*\0?"),
-    b"IS": re.compile(rb"[0-9+\-. ]{0,16}(\\[0-9+\-. ]{0,16})*\0?"),
-    b"AS": re.compile(rb"([0-9]{3}[DWMY]\\?)*[ \0]*"),
-    b"DA": re.compile(rb"([0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2}|\\)*[ \0]*"),
-    b"TM": re.compile(rb"[0-9:.\\]*[ \0]*"),
-    b"DT": re.compile(rb"[0-9+\-.\\]*[ \0]*"),
+    b"CS": re.compile(rb"[A-Z0-9 _]{0,32}(?:\\[A-Z0-9 _]{0,32})*\0?"),
+    b"DS": re.compile(rb"[0-9+\-.eE ]{0,32}(?:\\[0-9+\-.eE ]{0,32})*\0?"),
+    b"IS": re.compile(rb"[0-9+\-. ]{0,16}(?:\\[0-9+\-. ]{0,16})*\0?"),
+    b"AS": _list_of(rb"[0-9]{3}[DWMY]"),
+    b"DA": _list_of(rb"[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2}"),
+    b"TM": _list_of(_TIME),
+    b"DT": _list_of(_DATE_AND_TIME),
     b"AE": re.compile(rb"[ -~]*\0?"),
-    b"UI": re.compile(rb"([0-9]+(\.[0-9]+)+\\?)*\0?"),
+    b"UI": _list_of(rb"[0-9]+(?:\.[0-9]+)+"),
 }
 TIMEZONE: Final = re.compile(rb"[+-][0-9]{4} ?")
 _DUMMIES: Final = {
@@ -41,7 +55,7 @@ _DUMMIES: Final = {
 _REMOVED: Final = b"REMOVED"
 _TEXT: Final = frozenset(b"LO SH LT ST UC UT".split())
 _DATE: Final = re.compile(rb"([0-9]{4})\.?([0-9]{2})\.?([0-9]{2})")
-_DATE_TIME: Final = re.compile(rb"([0-9]{4})([0-9]{2})?([0-9]{2})?([0-9.]*)([+-][0-9]{4})?")
+_DATE_TIME: Final = re.compile(_DATE_AND_TIME)
 
 
 def padded(value: bytes, vr: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from pydicom import dcmread
@@ -281,3 +282,72 @@ def test_no_vr_that_an_attribute_does_not_have_lets_it_out(as_vr: bytes) -> None
 def test_a_sequence_that_cannot_be_read_is_held_back() -> None:
     with pytest.raises(HeldBackError, match="no item in a sequence"):
         leaks(dataset({OUTER: element(OUTER, b"mk00081115", as_vr=b"UN")}))
+
+
+def test_attributes_beyond_the_table_that_tell_of_a_person_do_not_come_out() -> None:
+    tags = [
+        *(0x00100033, 0x00100034, 0x00240044, 0x00400400, 0x00401006, 0x00401007, 0x0040E001),
+        *(0x0040A992, 0x01000424, 0x21000160, 0x30040006, 0x30080202, 0x0074100C),
+    ]
+    assert not leaks(dataset(marked(tags)))
+    assert not leaks(dataset({OUTER: sequence(OUTER, *marked(tags).values())}))
+
+
+def test_retired_groups_that_repeat_do_not_come_out() -> None:
+    elements = {
+        0x002031AA: element(0x002031AA, b"MK002031AA", as_vr=b"CS"),
+        0x10100001: element(0x10100001, b"mk10100001", as_vr=b"US"),
+        0x7F000010: element(0x7F000010, b"mk7f000010", as_vr=b"OW"),
+    }
+    found = Deidentifier(key=KEY).deidentify_dataset(dataset(elements), EXPLICIT).to_bytes()
+    assert not re.search(rb"(?i)mk[0-9a-f]{8}", found)
+
+
+def code(number: int) -> bytes:
+    """A code of a hospital with a known word in its meaning."""
+    return (
+        element(0x00080100, b"mkc0de%04x" % number)
+        + element(0x00080102, b"99LOCAL")
+        + element(0x00080104, b"Thorax mkc0de%04x" % (number + 1))
+    )
+
+
+def test_requests_are_cleaned_as_descriptions_are() -> None:
+    """Their items are no codes, but have such."""
+    request = (
+        element(0x00321060, b"Thorax mk00321060")
+        + sequence(0x00400008, code(1))
+        + element(0x00401001, b"mk00401001")
+    )
+    content = dataset({0x00400275: sequence(0x00400275, request)})
+    assert not leaks(content)
+    cleaned = Deidentifier([Option.CLEAN_DESCRIPTORS], KEY).deidentify_dataset(content, EXPLICIT)
+    found = dcmread(io.BytesIO(cleaned.to_bytes())).RequestAttributesSequence[0]
+    assert found.RequestedProcedureDescription == "Thorax"
+    assert found.ScheduledProtocolCodeSequence[0].CodeMeaning == "Thorax"
+    assert "RequestedProcedureID" not in found
+    assert not re.search(rb"mk[0-9a-f]{8}", cleaned.to_bytes().replace(b"mkc0de0001", b""))
+
+
+@pytest.mark.parametrize(
+    "options", [(), (Option.CLEAN_STRUCTURED_CONTENT,), (*(set(Option) - {Option.RETAIN_UIDS}),)]
+)
+def test_content_outside_of_reports_is_cleaned_without_value_types(
+    options: tuple[Option, ...],
+) -> None:
+    """Annotations of waveforms, preparations of specimens, the context of an acquisition."""
+    options = tuple(option for option in options if option is not Option.RETAIN_FULL_DATES)
+    content = (
+        sequence(0x0040A043, code(1))
+        + element(0x0040A160, b"mk0040a160")
+        + sequence(0x0040A168, code(3))
+        + element(0x0040A30A, b"1.5")
+    )
+    annotation = content + element(0x00700006, b"mk00700006")
+    preparation = sequence(0x00400612, element(0x0040A040, b"TEXT") + content)
+    elements = {
+        0x00400555: sequence(0x00400555, content),
+        0x00400560: sequence(0x00400560, sequence(0x00400610, preparation)),
+        0x0040B020: sequence(0x0040B020, annotation),
+    }
+    assert not leaks(dataset(elements), EXPLICIT, *options)

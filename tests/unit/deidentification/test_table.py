@@ -7,7 +7,7 @@ from collections import Counter
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as other
 
 from lfscp.deidentification.options import Option
-from lfscp.deidentification.table import EDITION, PRIVATE, WITHOUT_OPTION_COLUMNS, row_of, rows
+from lfscp.deidentification.table import EDITION, PRIVATE, row_of, rows
 
 ACTIONS = {
     "X": 416,
@@ -23,13 +23,13 @@ ACTIONS = {
 OPTIONS = {
     Option.RETAIN_SAFE_PRIVATE: {"C": 1},
     Option.RETAIN_UIDS: {"K": 60},
-    Option.RETAIN_DEVICE: {"K": 46, "C": 11},
+    Option.RETAIN_DEVICE: {"K": 48, "C": 11},
     Option.RETAIN_INSTITUTION: {"K": 10},
     Option.RETAIN_PATIENT_CHARACTERISTICS: {"K": 14, "C": 5},
     Option.RETAIN_FULL_DATES: {"K": 169},
     Option.RETAIN_MODIFIED_DATES: {"C": 169},
-    Option.CLEAN_DESCRIPTORS: {"C": 134},
-    Option.CLEAN_STRUCTURED_CONTENT: {"C": 3},
+    Option.CLEAN_DESCRIPTORS: {"C": 140},
+    Option.CLEAN_STRUCTURED_CONTENT: {"C": 4},
     Option.CLEAN_GRAPHICS: {"C": 4},
 }
 
@@ -47,11 +47,24 @@ def test_each_option_has_its_column() -> None:
         assert cells == counts, option
 
 
-def test_rows_that_came_after_the_options_are_named() -> None:
-    for tag in WITHOUT_OPTION_COLUMNS:
+def test_rows_that_came_last_have_their_options() -> None:
+    """Those that editions before 2026 lack."""
+    expected = {
+        0x00181010: {Option.RETAIN_DEVICE: "K"},
+        0x00181011: {Option.RETAIN_DEVICE: "K"},
+        0x00321033: {Option.CLEAN_DESCRIPTORS: "C"},
+        0x003A0020: {Option.CLEAN_DESCRIPTORS: "C"},
+        0x003A0203: {Option.CLEAN_DESCRIPTORS: "C"},
+        0x003A020C: {Option.CLEAN_DESCRIPTORS: "C"},
+        0x00400556: {Option.CLEAN_DESCRIPTORS: "C"},
+        0x0040B020: {Option.CLEAN_STRUCTURED_CONTENT: "C"},
+        0x0040E012: {},
+        0x00700006: {Option.CLEAN_DESCRIPTORS: "C"},
+    }
+    for tag, by_option in expected.items():
         row = row_of(tag)
         assert row is not None
-        assert not row.by_option
+        assert row.by_option == by_option, row.name
 
 
 def test_each_attribute_has_a_vr_even_if_pydicom_lacks_it() -> None:
