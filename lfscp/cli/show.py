@@ -40,15 +40,7 @@ def config(
 
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings in effect as TOML, each with its source as a comment."""
-    from lfscp.config.describe import (
-        LISTS,
-        PLUGIN_SETTINGS,
-        REPEATED,
-        leaves,
-        table_of,
-        toml_value,
-        without_values,
-    )
+    from lfscp.config.describe import LISTS, REPEATED, leaves, table_of, toml_value
 
     settings = resolved.settings
     section = ""
@@ -59,8 +51,8 @@ def _print_settings(resolved: Resolved) -> None:
             section = item.section
             _print(f"\n[{section}]")
         value = getattr(table_of(settings, section), item.key)
-        if item.name == PLUGIN_SETTINGS:
-            value = without_values(value)
+        if item.name == "plugins.settings":
+            value = _masked(value)
         _print_value(item.key, value, resolved.origin(tuple(item.name.split("."))))
     for title, peer in settings.peers.items():
         _print(f"\n[peers.{toml_value(title)}]")
@@ -74,6 +66,13 @@ def _print_settings(resolved: Resolved) -> None:
                 is_given = field in table.model_fields_set
                 origin = resolved.origin((name, str(at), field)) if is_given else "default"
                 _print_value(key, value, origin)
+
+
+def _masked(value: object) -> object:
+    """What a plug-in is given, without the values: any of them may be a secret."""
+    if isinstance(value, dict):
+        return {key: _masked(each) for key, each in value.items()}
+    return "***"
 
 
 def _print_value(key: str, value: object, origin: str) -> None:

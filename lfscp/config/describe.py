@@ -37,7 +37,6 @@ LISTS: Final[dict[str, type[Section]]] = {  # arrays of tables
     "route": RouteSettings,
 }
 REPEATED: Final = frozenset({PEERS, *LISTS})
-PLUGIN_SETTINGS: Final = "plugins.settings"  # whose values may be secrets
 # Where defaults say nothing.
 _EXAMPLES: Final = {
     "peers.*.host": '"192.0.2.10"',
@@ -117,13 +116,6 @@ def mask_password(text: str) -> str:
     text = re.sub(r'("(?:password|token)"\s*:\s*)"(?:[^"\\]|\\.)*"?', r'\1"***"', text)
     text = re.sub(r'(://[^/:@\s"]*):[^\s"]*@', r"\1:***@", text)
     return re.sub(r'([?&](?:ssl)?password=)[^&\s"]*', r"\1***", text)
-
-
-def without_values(table: object) -> object:
-    """The keys of a table; *** in place of each value, as any of them may be a secret."""
-    if isinstance(table, dict):
-        return {key: without_values(each) for key, each in table.items()}
-    return "***"
 
 
 def sections() -> dict[str, type[Section]]:
