@@ -211,7 +211,8 @@ def statement(settings: Settings) -> str:
         routes=list(_routes(settings)),
         deidentification_edition=EDITION,
         deidentification_options=", ".join(
-            name for _, name in (deidentification.CLEAN_PIXEL_DATA, *deidentification.CODES.values())
+            name
+            for _, name in (deidentification.CLEAN_PIXEL_DATA, *deidentification.CODES.values())
         ),
     )
 
