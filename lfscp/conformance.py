@@ -27,6 +27,8 @@ from lfscp.archive.workflow.procedure_steps.table import NOT_ALLOWED, TABLE, Req
 from lfscp.archive.workflow.worklist import keys as worklist_keys
 from lfscp.archive.workflow.worklist.item import STEPS
 from lfscp.config import Settings
+from lfscp.deidentification import options as deidentification
+from lfscp.deidentification.table import EDITION
 from lfscp.dicom.errors import named as named_tag
 from lfscp.dicom.values.attributes import COMPUTED, LEVELS, at_level
 from lfscp.services import models, status
@@ -145,7 +147,11 @@ _STATUSES: Final = (
         status.ATTRIBUTE_LIST_ERROR,
         "warning: one of them is in no part of the standard",
     ),
-    ("all", status.NOT_AUTHORISED, "not authorised: the peer's `may` does not allow the service"),
+    (
+        "all",
+        status.NOT_AUTHORISED,
+        "not authorised: the peer's `may` does not allow the service, or a plug-in refuses",
+    ),
     (
         "all",
         status.SOP_CLASS_NOT_SUPPORTED,
@@ -202,7 +208,22 @@ def statement(settings: Settings) -> str:
             )
             for title, peer in settings.peers.items()
         ],
+        routes=list(_routes(settings)),
+        deidentification_edition=EDITION,
+        deidentification_options=", ".join(
+            name
+            for _, name in (deidentification.CLEAN_PIXEL_DATA, *deidentification.CODES.values())
+        ),
     )
+
+
+def _routes(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
+    """The routes that are on: name, what they send and when, destinations, commitment."""
+    when = {"instance": "each instance", "series": "complete series", "study": "complete studies"}
+    for each in settings.route:
+        if each.enabled:
+            commitment = "asked for" if each.commit else "not asked for"
+            yield each.name, when[each.on], ", ".join(each.send_to), commitment
 
 
 def _syntaxes(supported: Iterable[PresentationContext]) -> list[tuple[str, str]]:

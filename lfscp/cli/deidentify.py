@@ -16,9 +16,7 @@ def deidentify(
     ],
     target: Annotated[
         Path,
-        typer.Argument(
-            metavar="OUT_DIR", help="Folder of what may be let out. The command makes it."
-        ),
+        typer.Argument(metavar="OUT_DIR", help="Folder for the new files. The command makes it."),
     ],
     key: Annotated[
         str | None,
@@ -57,8 +55,8 @@ def deidentify(
 ) -> None:
     """Write DICOM files again, without the people.
 
-    What tells whose they are goes (PS3.15 annex E). An object for which that is not sure is held
-    back and named with the reason. The exit code is 1 then.
+    The new files do not tell whose they are (PS3.15 annex E). If the command cannot be sure of
+    that, it holds the object back and names it with the reason. The exit code is 1 then.
     """
     from lfscp.cli.deidentify_files import deidentify_files
     from lfscp.deidentification.burned_in import read_device_rules

@@ -33,12 +33,12 @@ _STEPS: Final = {"d": 86_400, "h": 3_600, "min": 60}
 
 RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="Name of the route.")]
 Destination = Annotated[str, typer.Argument(metavar="PEER", help="A peer of the route.")]
-AsJSON = Annotated[bool, typer.Option("--json", help="One line with one object for each.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Show, test and steer the routes, by which objects go on. The node may be running.",
+    help="Show and test the routes, and control their queues. The node may run.",
 )
 
 
@@ -120,7 +120,7 @@ def resume(
 def flush(
     route: RouteName, peer: Destination, config: ConfigFile = None, data_dir: DataDir = None
 ) -> None:
-    """Send all that waits now, also of studies that are not complete."""
+    """Send now what waits, also of studies that are not complete."""
     _steer("flush", route, peer, config, data_dir)
 
 
@@ -138,9 +138,7 @@ def drop(
     peer: Destination,
     config: ConfigFile = None,
     data_dir: DataDir = None,
-    given_up: Annotated[
-        bool, typer.Option("--given-up", help="Only what could not be sent for too long.")
-    ] = False,
+    given_up: Annotated[bool, typer.Option("--given-up", help="Only what was given up.")] = False,
 ) -> None:
     """Forget what waits in a queue. The objects stay in the archive."""
     _steer("drop", route, peer, config, data_dir, only_given_up=given_up)

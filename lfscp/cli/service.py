@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Make the node a service of systemd, or end that.",
+    help="Install the node as a systemd service, or remove it.",
 )
 
 DryRun = Annotated[

@@ -76,7 +76,7 @@ def renew(old: Settings, new: Settings) -> Renewal:
         path: origin
         for settings, are_taken in ((old, False), (new, True))
         for path, origin in settings.origins.items()
-        if (".".join(path) in taken or path[0] in taken) is are_taken
+        if any(".".join(path[:end]) in taken for end in range(1, len(path) + 1)) is are_taken
     }
     renewed = old.model_copy(update=update).with_origins(origins)
     return Renewal(renewed, tuple(changed), tuple(waiting))

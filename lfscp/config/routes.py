@@ -38,7 +38,7 @@ class RouteSettings(Section):
     """Where objects go on to after they are stored: one `[[route]]` each. See config/routing.md."""
 
     name: Annotated[str, AfterValidator(check_name)] = setting(
-        ..., "Name of the route, which its queues and log lines have. Must be given."
+        ..., "A name for queues and log lines. Must be given."
     )
     enabled: Bool = setting(True, "With false, nothing new goes this way. What waits still goes.")
     on: Literal["instance", "series", "study"] = setting(

@@ -320,11 +320,12 @@ def _guilty(layers: _Layers, path: KeyPath) -> str:
 
 
 def origin_of(origins: Mapping[KeyPath, str], path: KeyPath) -> str:
-    """The source of the value at `path`, or of a table around it."""
+    """The source of the value at `path`, of a table around it, or of the first value in it."""
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
             return origins[path[:length]]
-    return DEFAULT
+    inside = (origin for at, origin in origins.items() if at[: len(path)] == path)
+    return next(inside, DEFAULT)
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -387,7 +387,7 @@ class Job:
         named += [str(each) for name in _SOURCES for each in self.parameters.get(name, [])]
         if named:
             facts += " " + " ".join(named[:4]) + (" …" if len(named) > 4 else "")
-        return f"{self.state} job: {_DTOOLS_NAMES[self.kind]} request: {facts}"
+        return f"{self.state} job: {_DTOOLS_NAMES[self.kind]} request: {facts.strip()}"
 
     def to_json(self) -> dict[str, JSON]:
         """The whole job for JSON; `peer` is the first of `peers`, if there is any."""

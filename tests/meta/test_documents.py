@@ -13,28 +13,10 @@ from lfscp.config.describe import leaves, sections
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
-    ROOT / name
-    for name in (
-        "README.md",
-        "CHANGELOG.md",
-        ".github/CONTRIBUTING.md",
-        ".github/SECURITY.md",
-        "config/README.md",
-        "config/access.md",
-        "config/cluster.md",
-        "config/deidentification.md",
-        "config/dicomweb.md",
-        "config/hl7.md",
-        "config/ohif.md",
-        "config/operations.md",
-        "config/page.md",
-        "config/settings.md",
-        "config/workflow.md",
-        "lfscp/README.md",
-        "scripts/bench/README.md",
-        "scripts/bench/peers/README.md",
-        "tests/README.md",
-    )
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "lfscp/README.md", "tests/README.md")),
+    *sorted((ROOT / ".github").glob("*.md")),
+    *sorted((ROOT / "config").glob("*.md")),
+    *sorted((ROOT / "scripts").rglob("README.md")),
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -84,3 +66,10 @@ def test_readme_lists_every_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in typer.main.get_command(app).commands:
         assert f"`lfscp {name}" in readme
+
+
+def test_every_file_for_administrators_is_in_the_list_of_their_folder():
+    listed = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    for each in sorted((ROOT / "config").iterdir()):
+        if each.name != "README.md" and each.suffix != ".png":
+            assert f"]({each.name})" in listed, each.name

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from lfscp.config import ConfigError, Settings, resolve_settings
+from lfscp.config.current import renew
 from lfscp.config.describe import leaves, template, toml_value
+from lfscp.config.sources import origin_of
 
 
 def resolve(tmp_path, toml="", environment=None, flags=None, peers=()):
@@ -236,6 +238,18 @@ def test_a_value_in_the_place_of_a_table_is_blamed_on_who_gave_it(tmp_path):
 
 def test_an_escape_sequence_in_a_wrong_key_does_not_reach_the_terminal(tmp_path):
     complaint(tmp_path, '"\\u001b[31m" = 1')  # complaint() tests that the text is printable
+
+
+def test_the_settings_of_a_plug_in_keep_their_source_at_a_reload(tmp_path):
+    first = resolve(tmp_path, '[plugins.settings.webhook]\nurl = "a"\n').settings
+    second = resolve(tmp_path, '[plugins.settings.other]\nurl = "b"\n').settings
+
+    renewed = renew(first, second).settings
+
+    for settings in (first, renewed):
+        source = origin_of(settings.origins, ("plugins", "settings"))
+        assert source == str(tmp_path / "lfscp.toml")
+    assert ("plugins", "settings", "webhook", "url") not in renewed.origins
 
 
 def test_the_template_is_toml_and_changes_nothing():

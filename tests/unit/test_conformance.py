@@ -3,6 +3,7 @@
 from lfscp.archive.workflow.worklist.keys import MATCHED, MATCHED_OF_STEP
 from lfscp.config import Settings
 from lfscp.conformance import statement
+from lfscp.deidentification.options import CODES
 from lfscp.dicom.values.attributes import ATTRIBUTES
 from lfscp.dicomweb.media_types import media_types
 from lfscp.services.contexts import contexts
@@ -32,6 +33,32 @@ def test_every_matching_key_of_the_worklist_is_named_by_tag():
 
     for tag in MATCHED | MATCHED_OF_STEP:
         assert f"({tag >> 16:04X},{tag & 0xFFFF:04X})" in text
+
+
+def test_rules_that_change_and_forward_instances_show():
+    given = {
+        "peers": {"DST": {"host": "h", "port": 104}},
+        "coercion": [
+            {"name": "our numbers", "set": {"IssuerOfPatientID": "OURS"}},
+            {"name": "on the way out", "on_arrival": False, "remove": ["PatientComments"]},
+        ],
+        "route": [
+            {"name": "all", "send_to": ["DST"], "on": "study", "commit": True},
+            {"name": "off", "send_to": ["DST"], "enabled": False},
+        ],
+        "plugins": {"files": ["/etc/lfscp/plugins/webhook.py"]},
+    }
+
+    text = statement(Settings.model_validate(given))
+
+    assert "Coercion on arrival: by our numbers, in this order." in text
+    assert "\n| all | complete studies | DST | asked for |\n\nPlug-ins are" in text
+    assert "| off |" not in text
+    assert "that this statement does not list.\n\n## 5" in text
+    assert all(name in text for _, name in CODES.values())
+    plain = statement(Settings())
+    assert "Coercion on arrival: none is configured." in plain
+    assert "Forwarding: no route is configured.\n\n## 5" in plain
 
 
 def test_the_configuration_shows():

@@ -25,7 +25,7 @@ _CHANGES = (
 
 
 class CorrectIn(BaseModel):
-    """What is wrong of a study, and how it is right."""
+    """What to correct in a study."""
 
     model_config = ConfigDict(extra="forbid")
     changes: dict[str, str] = Field(default_factory=dict, description=_CHANGES)
@@ -35,7 +35,7 @@ class CorrectIn(BaseModel):
 
 
 class ChangesIn(BaseModel):
-    """What is wrong of a patient, and how it is right."""
+    """What to correct in all studies of a patient."""
 
     model_config = ConfigDict(extra="forbid")
     changes: dict[str, str] = Field(description=_CHANGES)
@@ -91,25 +91,38 @@ def correct_patient(
 @router.get("/corrections")
 def list_corrections(web: Context, limit: Limit = 100) -> list[dict[str, Any]]:
     """Corrections, the newest first, each with its studies before and after."""
-    return corrections.all_of(web, limit)
+    return [_shown(each) for each in corrections.all_of(web, limit)]
 
 
 @router.get("/corrections/{correction_id}")
 def correction(web: Context, correction_id: str) -> dict[str, Any]:
     """One correction."""
-    return corrections.one(web, correction_id)
+    return _shown(corrections.one(web, correction_id))
 
 
 @router.post("/corrections/{correction_id}/confirm")
 def confirm(web: Context, correction_id: str) -> dict[str, Any]:
     """Confirm a correction: the old objects are removed."""
-    return corrections.confirm(web, correction_id)
+    return _shown(corrections.confirm(web, correction_id))
 
 
 @router.post("/corrections/{correction_id}/undo")
 def undo(web: Context, correction_id: str) -> dict[str, Any]:
     """Undo a correction: the old objects are back."""
-    return corrections.undo(web, correction_id)
+    return _shown(corrections.undo(web, correction_id))
+
+
+def _shown(correction: dict[str, Any]) -> dict[str, Any]:
+    """A correction with the attributes of its studies by keyword, not by column of the index."""
+    studies = [
+        {
+            **study,
+            "before": {word: study["before"][at] for word, at in corrections.COLUMNS.items()},
+            "after": {word: study["after"][at] for word, at in corrections.COLUMNS.items()},
+        }
+        for study in correction["studies"]
+    ]
+    return {**correction, "studies": studies}
 
 
 def _begun(request: Request, web: Web, asked: Asked, response: Response) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def test_a_study_is_corrected_and_the_correction_undone(page: Any) -> None:
     assert (row["patient_name"], row["study_description"]) == ("Doe^John", "Knee")
     found = page.get(f"/api/corrections/{name}").json()
     assert found["state"] == "to confirm"
-    assert found["studies"][0]["before"]["patient_name"] == "Doe^Jane"
+    assert found["studies"][0]["before"]["PatientName"] == "Doe^Jane"
+    assert found["studies"][0]["after"]["PatientName"] == "Doe^John"
     assert found["kept_bytes"] > 0
     assert page.post(f"/api/corrections/{name}/undo").json()["state"] == "undone"
     assert page.get("/api/studies/1.2.3").json()["patient_name"] == "Doe^Jane"
