@@ -147,3 +147,35 @@ def test_settings_in_force_have_their_sources_and_no_secrets(tmp_path: Path) -> 
     assert renewed.settings.origins[("query", "max_results")] == str(file)
     assert renewed.settings.origins[("server", "ae_title")] == str(file)
     assert renewed.settings.server.ae_title == "MAIN", "it needs a restart"
+
+
+def test_the_settings_of_routes_and_coercions_are_shown_by_their_names(tmp_path: Path) -> None:
+    file = tmp_path / "lfscp.toml"
+    file.write_text("""
+[peers.A]
+host = "10.0.0.7"
+port = 104
+[[route]]
+name = "ct"
+when = { Modality = ["CT", "MR"] }
+send_to = ["A"]
+[[coercion]]
+name = "institution"
+set = { InstitutionName = { vr = "LO", value = "North" } }
+copy = { StationName = "DeviceSerialNumber" }
+""")
+    settings = resolve_settings(
+        file, environment={}, flags={"data_dir": str(tmp_path / "data")}
+    ).settings
+    with (
+        Archive.open(tmp_path / "data", durability="os") as archive,
+        serving_archive(archive, settings) as client,
+    ):
+        found = {each["name"]: each for each in client.get("/api/settings").json()}
+        page = client.get("/node/settings?changed=true").text
+    assert found["route.ct.when"]["value"] == '{ Modality = ["CT", "MR"] }'
+    assert found["route.ct.when"]["source"] == str(file)
+    assert found["coercion.institution.copy"]["value"] == '{ StationName = "DeviceSerialNumber" }'
+    assert "North" in found["coercion.institution.set"]["value"]
+    assert "route.ct.mode" not in found, "nothing sets it"
+    assert "route.ct.send_to" in page
