@@ -50,6 +50,9 @@ READ: Final = (
     "GET /commitments/{commitment_id}/failures",
     "GET /jobs",
     "GET /jobs/rows",
+    "GET /routes",
+    "GET /routes/queues",
+    "GET /studies/{study_uid}/routes",
     "GET /node",
     "GET /node/health",
     # API
@@ -95,6 +98,7 @@ READ: Final = (
     "GET /api/node",
     "GET /api/routes",
     "GET /api/routes/queues",
+    "GET /api/routes/given-up",
     "GET /api/studies/{study_uid}/routes",
     # DICOMweb
     "GET /dicom-web/studies",
@@ -191,6 +195,7 @@ ADMIN: Final = (
     "POST /studies/{study_uid}/protect",
     "POST /studies/{study_uid}/unprotect",
     "POST /series/{series_uid}/delete",
+    "POST /routes/{route}/{wish}",
     "POST /archive/delete",
     "POST /archive/protect",
     "POST /archive/unprotect",
