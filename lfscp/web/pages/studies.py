@@ -113,6 +113,9 @@ def instance(
         request,
         "instance.html",
         instance=row,
+        is_protected=studies.study_row(web, row["study_instance_uid"], row["study_key"])[
+            "is_protected"
+        ],
         elements=json.loads(found.read()),
         first=first,
         next=following,
