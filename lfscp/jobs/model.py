@@ -50,6 +50,7 @@ class JobKind(StrEnum):
     SEND = "send"
     COLLECT = "collect"
     CORRECT = "correct"
+    EXPORT = "export"
 
 
 class State(StrEnum):
@@ -113,6 +114,7 @@ _DTOOLS_NAMES: Final = {
     JobKind.SEND: "C-Store",
     JobKind.COLLECT: "Collect",
     JobKind.CORRECT: "Correct",
+    JobKind.EXPORT: "Export",
 }
 _PARAMETERS: Final = {
     JobKind.ECHO: {"retries"},
@@ -123,8 +125,9 @@ _PARAMETERS: Final = {
     JobKind.SEND: {"retries", "paths", "studies", "series", "commit"},
     JobKind.COLLECT: {"retries", "keys", "model", "method", "about"},
     JobKind.CORRECT: {"retries", "studies", "study_keys", "changes", "user"},
+    JobKind.EXPORT: {"retries", "studies", "series", "folder", "user"},
 }
-_SOURCES: Final = ("studies", "series", "paths")  # of what is sent
+_SOURCES: Final = ("paths", "studies", "series")  # of what is sent
 _CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
 
 
@@ -133,8 +136,8 @@ class JobRequest:
     """The request of a job.
 
     Args:
-        kind: "echo", "find", "retrieve", "send", "collect" or "correct".
-        peer: the peer to ask; several for "collect", none for "correct".
+        kind: "echo", "find", "retrieve", "send", "collect", "correct" or "export".
+        peer: the peer to ask; several for "collect", none for "correct" and "export".
         parameters: by kind; `retries` for each (how often to try again while the peer is down).
             find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study", "patient" or
                 "patient-study"), `limit` of matches, `hierarchical` (whether to ask level by level
@@ -148,6 +151,7 @@ class JobRequest:
             collect: `keys`, `model`, `method`, `about`.
             correct: `studies` (UIDs of the archive), `study_keys` (of their rows), `changes`
                 {keyword: new value}, `user` (who asked for it).
+            export: `studies`, `series`, `folder` (below web.roots), `user`.
             In the `keys` of retrieve and collect, one that is no UID may have a list of values, as
             accession numbers: the peer is asked for each by itself.
     """
@@ -182,8 +186,8 @@ class JobRequest:
         misfit = misfit_of(self.peers, self.parameters, own_title)
         if misfit is not None:
             raise InvalidRequestError(*misfit)
-        if kind is JobKind.SEND:
-            _check_sources(self.parameters)
+        if kind in (JobKind.SEND, JobKind.EXPORT):
+            _check_sources(kind, self.parameters)
         elif kind is JobKind.CORRECT:
             _check_correction(self.parameters)
         elif kind is not JobKind.ECHO:
@@ -194,7 +198,7 @@ class JobRequest:
 
     def _check_peers(self, kind: JobKind) -> None:
         count = len(self.peers)
-        if kind is JobKind.CORRECT:
+        if kind in (JobKind.CORRECT, JobKind.EXPORT):
             if count:
                 raise InvalidRequestError("peer", f"{count} peers, a {kind} takes none")
         elif not count or (count > 1 and kind is not JobKind.COLLECT):
@@ -260,14 +264,19 @@ def _is_about(given: JSON) -> bool:
     )
 
 
-def _check_sources(parameters: Mapping[str, JSON]) -> None:
+def _check_sources(kind: JobKind, parameters: Mapping[str, JSON]) -> None:
     for name in _SOURCES:
         values = parameters.get(name, [])
         if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
             raise InvalidRequestError(f"parameters.{name}", "expected a list of texts")
     if not any(parameters.get(name) for name in _SOURCES):
-        expected = "expected paths, studies or series"
-        raise InvalidRequestError("parameters", f"nothing to send: {expected}")
+        known = [name for name in _SOURCES if name in _PARAMETERS[kind]]
+        expected = f"expected {', '.join(known[:-1])} or {known[-1]}"
+        raise InvalidRequestError("parameters", f"nothing to {kind}: {expected}")
+    if kind is JobKind.EXPORT and not parameters.get("folder"):
+        raise InvalidRequestError("parameters.folder", "expected the path of a folder")
+    if not isinstance(parameters.get("user", ""), str):
+        raise InvalidRequestError("parameters.user", "expected a text")
     if type(parameters.get("commit", False)) is not bool:
         raise InvalidRequestError("parameters.commit", "expected true or false")
 

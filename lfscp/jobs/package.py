@@ -105,7 +105,7 @@ def package(archive: Archive, uids: Sequence[str], level: Level = Level.STUDY) -
     if len(instances) > MAX_PACKED:
         raise PackageError(
             f"a ZIP holds at most {MAX_PACKED:,} objects, and these are "
-            f"{len(instances):,}; select fewer, or retrieve them into a folder"
+            f"{len(instances):,}; select fewer, or export them into a folder"
         )
     if not _MAKING.acquire(blocking=False):
         raise PackageError("another ZIP is being made; try again later", passing=True)

@@ -41,7 +41,7 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     """
     if job.is_committed_to:
         return _send_for_keeping(job, control, archive, settings)
-    instances = _objects(job, control, archive, settings)
+    instances = objects_of(job, control, archive, settings)
     todo = [each for each in instances if not control.is_behind(each.sop_instance_uid)]
     control.progress.done = len(instances) - len(todo)
     _send(job, control, archive, settings, todo)
@@ -56,7 +56,7 @@ def _send_for_keeping(job: Job, control: Control, archive: Archive, settings: Se
     if committing.is_waiting():
         return committing.go_on() or _ended(control, True, "delivered")
     committed, again = committing.begin()
-    named = _objects(job, control, archive, settings)
+    named = objects_of(job, control, archive, settings)
     instances = [each for each in named if each.sop_instance_uid not in committed]
     todo = [
         each
@@ -181,9 +181,16 @@ class _Delivery:
         self._sent.write(here, audited(self._peer), self._archive)
 
 
-def _objects(
+def objects_of(
     job: Job, control: Control, archive: Archive, settings: Settings
 ) -> list[StoredInstance]:
+    """What a job names by `paths`, `studies` and `series`, each object once.
+
+    Raises:
+        ArchiveError: the index cannot be read.
+        InvalidRequestError: a path may no longer be used.
+    """
+
     def other(file: Path, reason: str) -> None:
         control.check()
         control.problem(str(file), f"not sent: {reason}")

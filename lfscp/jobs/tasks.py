@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from lfscp.jobs import correcting, retrieving, sending
+from lfscp.jobs import correcting, exporting, retrieving, sending
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, JobKind
@@ -100,4 +100,5 @@ TASKS: Final[Mapping[JobKind, Task]] = {
     JobKind.SEND: sending.send_objects,
     JobKind.COLLECT: retrieving.collect,
     JobKind.CORRECT: correcting.correct,
+    JobKind.EXPORT: exporting.export,
 }

@@ -501,7 +501,7 @@ def deleted(
 
 
 def changed(study_uid: str, details: Mapping[str, object], patient: m.Patient | None) -> None:
-    """A study was corrected, or its correction undone or confirmed; `details` say how."""
+    """A study was corrected, protected or labelled, or that was undone; `details` say how."""
     _on_study(m.INSTANCES_ACCESSED, m.UPDATE, study_uid, {}, patient, details)
 
 

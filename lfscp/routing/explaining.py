@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lfscp.config.routes import RouteSettings
 from lfscp.routing.routes import Route
 from lfscp.rules.conditions.subject import Subject
 
@@ -62,11 +63,11 @@ def _explain(route: Route, subject: Subject, study_uid: str) -> Explained:
     if route.settings.mode == "failover":
         origin = subject.calling_ae_title
         destinations = tuple(peer for peer in route.alternatives(first[0]) if peer != origin)
-    return Explained(route.name, True, told, destinations, _when(route))
+    return Explained(route.name, True, told, destinations, schedule_words(route.settings))
 
 
-def _when(route: Route) -> str:
-    settings = route.settings
+def schedule_words(settings: RouteSettings) -> str:
+    """When objects go by a route, such as `at once, 20:00-06:00, on sat sun`."""
     when = "at once"
     if settings.on != "instance":
         when = f"with its {settings.on}, {settings.quiet_s:g} s after the last object"

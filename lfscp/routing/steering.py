@@ -18,7 +18,6 @@ from lfscp.archive.index.tables.route_tables import (
     HELD,
     WAITING,
     route_item,
-    route_outcome,
     route_queue,
 )
 from lfscp.routing.errors import UnknownQueueError
@@ -46,7 +45,8 @@ class QueueState:
         is_served: whether a node sends from it, or looks for more.
         failures: attempts to reach the destination that failed in a row.
         retry_in_s: until the next attempt, in seconds; 0 if it may be made now.
-        reason: of the last failure; empty once an object was sent.
+        reason: of the last failure to reach the destination, or else of one to send an object that
+            still waits.
         sent: objects that the destination got, ever; `sent_bytes` their bytes.
         last_sent_at: when it got the last one, in milliseconds since 1970; 0 for never.
         is_configured: whether the settings still have this route with this destination.
@@ -68,21 +68,6 @@ class QueueState:
     sent_bytes: int
     last_sent_at: int
     is_configured: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StudyOutcome:
-    """What became of the objects of a study in one queue."""
-
-    route: str
-    destination: str
-    sent: int
-    failed: int
-    waiting: int
-    held: int
-    given_up: int
-    last_at: int
-    reason: str
 
 
 def queue_states(index: Index, routes: Sequence[Route]) -> list[QueueState]:
@@ -120,7 +105,8 @@ def _items() -> Any:
     def number(state: int) -> Any:
         return func.sum(case((column.state == state, 1), else_=0))
 
-    oldest = func.min(case((column.state == WAITING, column.queued_at)))
+    is_waiting = column.state == WAITING
+    oldest = func.min(case((is_waiting, column.queued_at)))
     return select(
         column.route,
         column.destination,
@@ -129,6 +115,8 @@ def _items() -> Any:
         number(GIVEN_UP).label("given_up"),
         func.sum(column.size).label("size"),
         (now_ms() - oldest).label("oldest_ms"),
+        (func.min(case((is_waiting, column.next_attempt_at))) - now_ms()).label("retry_in_ms"),
+        func.max(case((is_waiting, column.reason))).label("reason"),
     ).group_by(column.route, column.destination)
 
 
@@ -152,54 +140,12 @@ def _state(name: QueueName, items: Any, queue: Any, is_configured: bool) -> Queu
         is_paused=bool(queue and queue.is_paused),
         is_served=bool(queue and queue.is_served),
         failures=int(queue.failures) if queue else 0,
-        retry_in_s=max(0, queue.retry_in_ms) / 1000 if queue else 0.0,
-        reason=str(queue.reason) if queue else "",
+        retry_in_s=max([0, *(each.retry_in_ms or 0 for each in (items, queue) if each)]) / 1000,
+        reason=next((str(each.reason) for each in (queue, items) if each and each.reason), ""),
         sent=int(queue.sent) if queue else 0,
         sent_bytes=int(queue.sent_bytes) if queue else 0,
         last_sent_at=int(queue.last_sent_at) if queue else 0,
         is_configured=is_configured,
-    )
-
-
-def study_outcomes(index: Index, study_uid: str) -> list[StudyOutcome]:
-    """What became of a study: in each queue that it is or was in."""
-    column, outcome = route_item.c, route_outcome.c
-    counted = (
-        select(
-            column.route,
-            column.destination,
-            column.state,
-            func.count().label("number"),
-            func.max(column.reason).label("reason"),
-        )
-        .where(column.study_instance_uid == study_uid)
-        .group_by(column.route, column.destination, column.state)
-    )
-    done = select(route_outcome).where(outcome.study_instance_uid == study_uid)
-    with index.doing(_READ), index.engine.connect() as connection:
-        here: dict[QueueName, dict[int, tuple[int, str]]] = {}
-        for row in connection.execute(counted):
-            name = QueueName(row.route, row.destination)
-            here.setdefault(name, {})[row.state] = (row.number, row.reason)
-        before = {QueueName(row.route, row.destination): row for row in connection.execute(done)}
-    return [
-        _outcome(name, before.get(name), here.get(name, {}))
-        for name in sorted(before.keys() | here.keys())
-    ]
-
-
-def _outcome(name: QueueName, done: Any, here: dict[int, tuple[int, str]]) -> StudyOutcome:
-    reasons = [here[state][1] for state in (GIVEN_UP, WAITING) if state in here]
-    reasons.append(done.reason if done is not None else "")
-    return StudyOutcome(
-        *name,
-        sent=done.sent if done is not None else 0,
-        failed=done.failed if done is not None else 0,
-        waiting=here.get(WAITING, (0, ""))[0],
-        held=here.get(HELD, (0, ""))[0],
-        given_up=here.get(GIVEN_UP, (0, ""))[0],
-        last_at=done.last_at if done is not None else 0,
-        reason=next(filter(None, reasons), ""),
     )
 
 
@@ -237,9 +183,9 @@ def flush(index: Index, name: QueueName) -> int:
     return _write(index, work)
 
 
-def retry(index: Index, name: QueueName) -> int:
-    """Try again what was given up; how many objects."""
-    over = and_(_of(name), route_item.c.state == GIVEN_UP)
+def retry(index: Index, name: QueueName, study_uid: str = "") -> int:
+    """Try again what was given up, of all studies or of one; how many objects."""
+    over = and_(_of(name, study_uid), route_item.c.state == GIVEN_UP)
 
     def work(one: Connection) -> int:
         again = {"state": WAITING, "next_attempt_at": 0, "failures": 0, "queued_at": now_ms()}
@@ -250,13 +196,15 @@ def retry(index: Index, name: QueueName) -> int:
     return _write(index, work)
 
 
-def drop(index: Index, name: QueueName, *, only_given_up: bool = False) -> int:
+def drop(index: Index, name: QueueName, study_uid: str = "", *, only_given_up: bool = False) -> int:
     """Forget what waits in a queue: it is not sent. The objects stay in the archive.
 
+    Args:
+        study_uid: empty for all studies.
     Returns:
         How many objects were forgotten.
     """
-    gone = _of(name)
+    gone = _of(name, study_uid)
     if only_given_up:
         gone = and_(gone, route_item.c.state == GIVEN_UP)
     return _write(index, lambda one: one.execute(delete(route_item).where(gone)).rowcount)
@@ -287,5 +235,7 @@ def _this(name: QueueName) -> Any:
     return and_(route_queue.c.route == name.route, route_queue.c.destination == name.destination)
 
 
-def _of(name: QueueName) -> Any:
-    return and_(route_item.c.route == name.route, route_item.c.destination == name.destination)
+def _of(name: QueueName, study_uid: str = "") -> Any:
+    column = route_item.c
+    of_queue = and_(column.route == name.route, column.destination == name.destination)
+    return and_(of_queue, column.study_instance_uid == study_uid) if study_uid else of_queue

@@ -57,6 +57,7 @@ from lfscp.web.pages import login, provider_login, remote, study_acts
 from lfscp.web.pages import node as node_page
 from lfscp.web.pages import peers as peers_page
 from lfscp.web.pages import procedure_steps as procedure_steps_pages
+from lfscp.web.pages import routes as routes_page
 from lfscp.web.pages import studies as studies_pages
 from lfscp.web.pages import upload as upload_page
 from lfscp.web.pages import worklist as worklist_pages
@@ -74,6 +75,7 @@ from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
+from lfscp.web.status.queue_rates import QueueRates
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
 from lfscp.web.status.stored_lately import StoreRates
@@ -90,7 +92,7 @@ _API: Final = (
 _PAGES: Final = (
     *(archive_page, studies_pages, study_acts, corrections_pages),
     *(worklist_pages, procedure_steps_pages, commitments_page),
-    *(upload_page, peers_page, remote, jobs_page, node_page, login, provider_login),
+    *(upload_page, peers_page, remote, jobs_page, routes_page, node_page, login, provider_login),
 )
 # Routes are tried in their order: frames, which viewers ask for by the thousand, come first. The
 # capabilities come last: they answer at any path below the prefix.
@@ -160,6 +162,7 @@ def create_app(
         ),
         readiness=Readiness(archive, node_state),
         store_rates=StoreRates(archive),
+        queue_rates=QueueRates(),
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),

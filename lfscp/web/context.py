@@ -31,6 +31,7 @@ from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
+from lfscp.web.status.queue_rates import QueueRates
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
 from lfscp.web.status.stored_lately import StoreRates
@@ -60,6 +61,7 @@ class Web:
     exposition: Exposition
     readiness: Readiness
     store_rates: StoreRates
+    queue_rates: QueueRates
     views: Views
     event_streams: Share
     forms: Share

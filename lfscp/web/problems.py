@@ -35,6 +35,7 @@ LOG: Final = get_logger("lfscp.web")
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 100  # that one answer names
 _OF_PROGRAMS: Final = ("/api/", "/static/", "/dicom-web", "/wado")  # where only programs ask
+_DOWNLOADS: Final = ("/zip", "/file", ".csv")  # but for links of the page that end so
 
 
 class Problem(Exception):  # noqa: N818 - the name of RFC 9457
@@ -89,7 +90,8 @@ def document(problem: Problem, path: str) -> dict[str, Any]:
 
 def wants_page(request: Request) -> bool:
     """Whether a person's browser asks for a page, rather than a script for data."""
-    is_api = request.scope["path"].startswith(_OF_PROGRAMS)
+    path = request.scope["path"]
+    is_api = path.startswith(_OF_PROGRAMS) and not path.endswith(_DOWNLOADS)
     is_part = "hx-request" in request.headers
     return not is_api and not is_part and "text/html" in request.headers.get("accept", "")
 

@@ -32,6 +32,11 @@ class Condition(Protocol):
         """Why a subject meets it, or does not, in words such as `Modality is "CT"`."""
         ...
 
+    @property
+    def words(self) -> str:
+        """What it wants, in words such as `Modality is "CT" or "MR"`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OfAttribute:
@@ -41,6 +46,11 @@ class OfAttribute:
     tag: int
     vr: str
     comparison: Comparison
+
+    @property
+    def words(self) -> str:
+        """See `Condition.words`."""
+        return f"{self.name} is {self.comparison.words}"
 
     @property
     def tags(self) -> frozenset[int]:
@@ -69,6 +79,11 @@ class IsPresent:
     tag: int
     vr: str
     wanted: bool
+
+    @property
+    def words(self) -> str:
+        """See `Condition.words`."""
+        return f"{self.name} is {'present' if self.wanted else 'absent or empty'}"
 
     @property
     def tags(self) -> frozenset[int]:
@@ -100,6 +115,11 @@ class OfItems:
     condition: Condition
 
     @property
+    def words(self) -> str:
+        """See `Condition.words`."""
+        return f"in an item of {self.name}, {self.condition.words}"
+
+    @property
     def tags(self) -> frozenset[int]:
         """See `Condition.tags`."""
         return frozenset({self.tag})
@@ -129,6 +149,11 @@ class OfSender:
     comparison: Comparison
 
     @property
+    def words(self) -> str:
+        """See `Condition.words`."""
+        return f"{self.name} is {self.comparison.words}"
+
+    @property
     def tags(self) -> frozenset[int]:
         """See `Condition.tags`."""
         return frozenset()
@@ -150,6 +175,11 @@ class All:
     """All of some conditions; with none of them, it always holds."""
 
     conditions: tuple[Condition, ...]
+
+    @property
+    def words(self) -> str:
+        """See `Condition.words`."""
+        return " and ".join(map(_part, self.conditions)) or "there is no condition"
 
     @property
     def tags(self) -> frozenset[int]:
@@ -179,6 +209,11 @@ class Any:
     conditions: tuple[Condition, ...]
 
     @property
+    def words(self) -> str:
+        """See `Condition.words`."""
+        return " or ".join(map(_part, self.conditions))
+
+    @property
     def tags(self) -> frozenset[int]:
         """See `Condition.tags`."""
         return _tags(self.conditions)
@@ -205,6 +240,11 @@ class Not:
     condition: Condition
 
     @property
+    def words(self) -> str:
+        """See `Condition.words`."""
+        return f"not ({self.condition.words})"
+
+    @property
     def tags(self) -> frozenset[int]:
         """See `Condition.tags`."""
         return self.condition.tags
@@ -217,6 +257,13 @@ class Not:
         """See `Condition.explain`."""
         told = self.condition.explain(subject)
         return told if self.holds(subject) else f"{told}, which is excluded"
+
+
+def _part(condition: Condition) -> str:
+    """What a part of a combined condition wants; in brackets if it is combined itself."""
+    is_many = isinstance(condition, All | Any) and len(condition.conditions) > 1
+    combined = is_many or isinstance(condition, OfItems)
+    return f"({condition.words})" if combined else condition.words
 
 
 def _tags(conditions: Sequence[Condition]) -> frozenset[int]:

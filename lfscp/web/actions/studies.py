@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -16,6 +16,8 @@ from lfscp.archive.index.labels import LabelError, add_label, checked_label, rem
 from lfscp.archive.index.study_filter import StudyFilter
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.dicom.values.attributes import Level
+from lfscp.observe import audit
+from lfscp.services.audit_events import patients_of
 from lfscp.web.actions import cursors
 from lfscp.web.actions.study_query import keys_of
 from lfscp.web.context import Web
@@ -88,9 +90,20 @@ def set_protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> dic
     Raises:
         Problem: it does not exist.
     """
-    study_row(web, study_uid, key)
+    before = study_row(web, study_uid, key)
     web.archive.set_protected(study_uid, on=on)
+    if before["is_protected"] != on:
+        _record(web, [study_uid], {"what": "protected" if on else "no longer protected"})
     return study_row(web, study_uid, key)
+
+
+def _record(web: Web, study_uids: Iterable[str], details: Mapping[str, str]) -> None:
+    """Write into the audit trail what was changed about studies."""
+    if not audit.is_on():
+        return
+    for uid in study_uids:
+        for patient in patients_of(web.archive, uid) or (None,):
+            audit.changed(uid, details, patient)
 
 
 def delete(
@@ -159,10 +172,12 @@ def set_label(web: Web, study_uids: Sequence[str], label: str, *, on: bool) -> s
     try:
         checked = checked_label(label)
         with index.doing("write to the index"):
-            if on and not add_label(index, study_uids, checked):
+            labelled = add_label(index, study_uids, checked) if on else []
+            if on and not labelled:
                 raise not_found("study", study_uids[0])
-            if not on:
-                remove_label(index, study_uids, checked)
+            if not on and remove_label(index, study_uids, checked):
+                labelled = list(study_uids)
     except LabelError as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+    _record(web, labelled, {"what": "labelled" if on else "label taken away", "label": checked})
     return checked

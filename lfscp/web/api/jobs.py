@@ -16,8 +16,8 @@ from lfscp.web.actions import cursors
 from lfscp.web.actions.jobs import act, job_of, submit
 from lfscp.web.actions.packages import zip_answer
 from lfscp.web.actions.peers import peer_given
-from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn
-from lfscp.web.context import Context, Web, visitor_of
+from lfscp.web.api.models import CollectIn, EchoIn, ExportIn, FindIn, RetrieveIn, SendIn
+from lfscp.web.context import Context, Web, caller_of, visitor_of
 from lfscp.web.problems import Problem, respond
 from lfscp.web.security.refusals import note_refusal
 
@@ -51,6 +51,15 @@ def retrieve(
 def send(request: Request, web: Context, asked: SendIn, response: Response) -> dict[str, Any]:
     """Send studies of the archive, or files, to a peer (C-STORE or STOW-RS)."""
     return _submit(request, web, "send", asked, response)
+
+
+@router.post("/export", status_code=202)
+def export(request: Request, web: Context, asked: ExportIn, response: Response) -> dict[str, Any]:
+    """Write studies of the archive as files into a folder below web.roots."""
+    parameters = {**asked.model_dump(), "user": caller_of(request).name}
+    job = submit(web, "export", [], parameters)
+    response.headers["Location"] = f"/api/jobs/{job.id}"
+    return job.to_json()
 
 
 @router.post("/collect", status_code=202)

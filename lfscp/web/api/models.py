@@ -103,6 +103,14 @@ class SendIn(Asked):
     retries: int | None = Field(None, ge=0, le=100)
 
 
+class ExportIn(Asked):
+    """Write studies or series of the archive as files into a folder of the node."""
+
+    studies: Texts = Field(default_factory=list, description="Study Instance UIDs.")
+    series: Texts = Field(default_factory=list, description="Series Instance UIDs.")
+    folder: str = Field(description="A folder below web.roots.")
+
+
 class CollectIn(Asked):
     """Retrieve matching studies from several peers into one ZIP with a DICOMDIR."""
 

@@ -13,7 +13,7 @@ from lfscp.archive.index.study_pages import MAX_COUNT
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.jobs import submit
 from lfscp.web.actions.study_query import StudyQuery
-from lfscp.web.context import Context, Web
+from lfscp.web.context import Context, Web, caller_of
 from lfscp.web.pages.answers import peer_named, render, toast
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -38,6 +38,7 @@ def archive(request: Request, web: Context, asked: Asked) -> Response:
         "archive.html",
         statistics=web.counts.now(),
         peers=web.peers.all(),
+        roots=web.settings.web.roots,
         **choices,
         **found,
     )
@@ -88,6 +89,17 @@ def send(
     parameters = {"studies": uids, "commit": bool(commit)}
     job = submit(web, "send", peer_named(web, peer), parameters)
     return toast(f"Sending {_said(uids)} to {peer}.", f"/jobs#job-{job.id}")
+
+
+@router.post("/archive/export")
+def export(
+    request: Request, web: Context, select: Selected = "", folder: Annotated[str, Form()] = ""
+) -> Response:
+    """Write the selected studies as files into a folder of the node."""
+    uids = _uids(studies.selected(web, select))
+    caller = caller_of(request).name
+    job = submit(web, "export", [], {"studies": uids, "folder": folder.strip(), "user": caller})
+    return toast(f"Exporting {_said(uids)} to {folder.strip()}.", f"/jobs#job-{job.id}")
 
 
 @router.post("/archive/label")

@@ -15,6 +15,7 @@ from lfscp.archive.index import browse, study_pages
 from lfscp.deidentification.options import Option
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.deidentified import DeidentifyIn, deidentified_zip
+from lfscp.web.actions.routes import outcomes_of
 from lfscp.web.context import Context, PictureTurn
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.pages.answers import render
@@ -47,6 +48,7 @@ def study(request: Request, web: Context, study_uid: str, key: studies.Key = Non
         conflicts=found,
         deidentification_options=list(Option),
         labels=labels,
+        may_have_gone=bool(web.settings.route or outcomes_of(web, study_uid)),
     )
 
 
@@ -111,6 +113,9 @@ def instance(
         request,
         "instance.html",
         instance=row,
+        is_protected=studies.study_row(web, row["study_instance_uid"], row["study_key"])[
+            "is_protected"
+        ],
         elements=json.loads(found.read()),
         first=first,
         next=following,

@@ -1,8 +1,9 @@
-"""What the page of a study does: send, delete, protect, label; and its series likewise."""
+"""What the page of a study does: send, delete, protect, label; and its series and objects."""
 
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import HTMLResponse
@@ -75,6 +76,16 @@ def send_series(
     parameters = {"series": [series_uid], "commit": bool(commit)}
     job = submit(web, "send", peer_named(web, peer), parameters)
     return toast(f"Sending the series to {peer}.", f"/jobs#job-{job.id}")
+
+
+@router.post("/instances/{instance_uid}/delete")
+def delete_instance(web: Context, instance_uid: str) -> Response:
+    """Delete one object, then show what is left of its study."""
+    row = studies.instance_row(web, instance_uid)
+    studies.delete(web, Level.IMAGE, instance_uid)
+    uid, key = row["study_instance_uid"], row["study_key"]
+    left = f"/studies/{quote(uid)}?key={key}" if studies.is_there(web, uid, key) else "/"
+    return Response(headers={"HX-Redirect": left})
 
 
 @router.post("/series/{series_uid}/delete")

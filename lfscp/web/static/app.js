@@ -73,18 +73,6 @@ document.addEventListener("keydown", (event) => {
   if (next) { event.preventDefault(); next.focus(); }
 });
 
-/** Write the times below an element in the zone of the browser, with its name as their title. */
-function localTimes(root) {
-  const two = (number) => String(number).padStart(2, "0");
-  for (const each of root.querySelectorAll("time[data-local]")) {
-    const at = new Date(each.dateTime);
-    if (Number.isNaN(at.getTime())) continue;
-    each.textContent = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
-    each.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
-  }
-}
-localTimes(document);
-
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;

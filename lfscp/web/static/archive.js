@@ -35,7 +35,7 @@ async function refresh() {
     const focused = document.activeElement?.closest("#heads") ? document.activeElement.textContent : "";
     for (const id of ["heads", "studies", "found"]) document.getElementById(id).replaceWith(found.getElementById(id));
     if (focused) [...document.querySelectorAll("#heads .sort")].find((each) => each.textContent === focused)?.focus();
-    localTimes(document.getElementById("studies"));
+    localise(document.getElementById("studies"));
     showSelection();
   } catch (error) {
     if (error.name !== "AbortError") toast("The node does not answer.", "", true);
@@ -127,7 +127,7 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
   const { path, verb } = event.detail.requestConfig;
   if (!event.detail.successful || verb !== "post" || !path.startsWith("/archive/")) return;
   if (path === "/archive/delete") { selected.clear(); selectionChanged(); }
-  if (path !== "/archive/send") refresh();
+  if (path !== "/archive/send" && path !== "/archive/export") refresh();
 });
 
 addEventListener("popstate", () => { readAddress(); refresh(); });

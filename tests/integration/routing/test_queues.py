@@ -19,6 +19,7 @@ from lfscp.config.current import CurrentSettings
 from lfscp.dicom.values.attributes import Level
 from lfscp.routing import steering
 from lfscp.routing.matching import SettingsRouter
+from lfscp.routing.outcomes import study_outcomes
 from lfscp.routing.queues import QueueName, Queues
 from lfscp.routing.reading import read_routes
 from lfscp.routing.release import release_complete
@@ -157,7 +158,7 @@ def test_a_queue_waits_longer_each_time_and_gives_up_in_the_end(
         assert queues.unreachable(ON_A, "is down", 10_000, 50_000) == 1
         (state,) = steering.queue_states(archive.index, routes)
         assert (state.waiting, state.given_up, state.reason) == (0, 1, "is down")
-        (outcome,) = steering.study_outcomes(archive.index, "1.2.3")
+        (outcome,) = study_outcomes(archive.index, "1.2.3")
         assert (outcome.failed, outcome.given_up, outcome.reason) == (1, 1, "is down")
         assert steering.retry(archive.index, ON_A) == 1
         assert queues.claimable([ON_A]) == [ON_A]
