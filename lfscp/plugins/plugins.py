@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pluggy
 
 from lfscp.archive.errors import StoreRefusedError
+from lfscp.archive.interceptor import Withheld
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.observe import metrics
-from lfscp.plugins.errors import PluginError
+from lfscp.plugins.errors import PluginError, PluginRefusalError
 from lfscp.plugins.events import (
     AnsweredQuery,
     Arrival,
@@ -187,10 +188,10 @@ class Plugins:
         if refused is not None:
             raise StoreRefusedError(refused.reason, is_temporary=refused.is_temporary)
 
-    def before_send(self, instance: StoredInstance, destination: str) -> str:
-        """Why an object may not be sent; empty if it may."""
+    def before_send(self, instance: StoredInstance, destination: str) -> Withheld | None:
+        """Why an object may not be sent; None if it may."""
         if "before_send" not in self._by_hook:
-            return ""
+            return None
         sending = Sending(
             instance.sop_class_uid,
             instance.sop_instance_uid,
@@ -199,7 +200,7 @@ class Plugins:
             destination,
         )
         refused = self._decide("before_send", sending=sending)
-        return "" if refused is None else refused.reason
+        return None if refused is None else Withheld(refused.reason, refused.is_temporary)
 
     def before_query(self, asked: AskedQuery) -> str:
         """Why a query may not be answered; empty if it may."""
@@ -237,6 +238,7 @@ class Plugins:
         Args:
             name: of the plug-in.
         Raises:
+            PluginRefusalError: it does not let the object go on.
             PluginError: there is none, it has no route_action, it failed or took too long.
         """
         for each in self._by_hook.get(ACTION, ()):
@@ -252,7 +254,7 @@ class Plugins:
             changed = plugin.calls.call(
                 partial(plugin.run, ACTION, dataset=dataset), self._settings.plugins.hang_s
             )
-            if not (changed is None or isinstance(changed, Dataset)):
+            if not (changed is None or isinstance(changed, Dataset | Refusal)):
                 raise TypeError("neither None nor a Dataset")  # noqa: TRY301 - it failed, too
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
@@ -260,12 +262,13 @@ class Plugins:
             plugin.failed(ACTION, error)
             reason = f"plug-in {name} failed, see the log"
             raise PluginError("change the object", reason) from error
+        if isinstance(changed, Refusal):
+            metrics.PLUGIN_CALLS.of(ACTION, "refused").add()
+            raise PluginRefusalError(
+                "change the object", changed.reason, is_temporary=changed.is_temporary
+            )
         metrics.PLUGIN_CALLS.of(ACTION, "done").add()
         return dataset if changed is None else changed
-
-    def has_action(self, name: str) -> bool:
-        """Whether a plug-in of this name has a route_action."""
-        return any(each.loaded.name == name for each in self._by_hook.get(ACTION, ()))
 
     # --- telling ---
 
@@ -289,6 +292,10 @@ class Plugins:
         """Tell of a query that was answered."""
         if "found" in self._by_hook:
             self._tell("found", answered=AnsweredQuery(PluginQuery(*asked), matches))
+
+    def hears(self, hook: str) -> bool:
+        """Whether a plug-in has a hook."""
+        return hook in self._by_hook
 
     def notify_study_complete(self, study_uid: str) -> None:
         """Tell of a study to which no object has come for the quiet time."""

@@ -34,6 +34,7 @@ class QueueOut(BaseModel):
     sent_bytes: int
     last_sent_at: int
     is_configured: bool
+    given_up_reason: str
 
     @classmethod
     def of(cls, state: QueueState) -> QueueOut:
@@ -48,6 +49,7 @@ class RouteOut(BaseModel):
     enabled: bool
     on: str
     when: dict[str, object]
+    actions: list[str]
     send_to: list[str]
     mode: str
     queues: list[QueueOut]
@@ -103,6 +105,7 @@ def list_routes(web: Context) -> list[RouteOut]:
     return [
         RouteOut(
             **route.settings.model_dump(include={"name", "enabled", "on", "when", "mode"}),
+            actions=[action.words for action in route.actions],
             send_to=list(route.settings.send_to),
             queues=[each for each in queues if each.route == route.name],
         )

@@ -201,3 +201,23 @@ def test_a_name_is_given_once():
 def test_tokens_alone_open_the_page_to_others_too():
     token = f"script:read:{TOKENS[Role.READ][1]}"
     Settings.model_validate({"web": {"host": "0.0.0.0", "tokens": [token]}})  # noqa: S104
+
+
+def test_a_correction_is_the_matter_of_those_who_may_correct(node):
+    asked = {"changes": {"PatientName": "Secret^Name"}}
+    begun = node.post(f"/api/studies/{CT_STUDY}/correct", json=asked, headers=as_a("admin"))
+    assert begun.status_code == 202, begun.text
+    job = f"/api/jobs/{begun.json()['id']}"
+    for path in (job, "/api/jobs"):
+        seen = {role: node.get(path, headers=as_a(role)).text for role in ROLES}
+        assert ["Secret^Name" in seen[role] for role in ("read", "work", "admin")] == [
+            False,
+            True,
+            True,
+        ]
+    for wish in ("retry", "cancel", "pause"):
+        refused = node.post(f"{job}/{wish}", headers=as_a("work"))
+        assert refused.status_code == 403
+        assert "a correction needs the role admin" in refused.json()["detail"]
+        assert node.post(f"{job}/{wish}", headers=as_a("admin")).status_code in (200, 409)
+    assert node.delete(job, headers=as_a("work")).status_code == 403
