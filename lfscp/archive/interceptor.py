@@ -29,6 +29,17 @@ class AskedQuery(NamedTuple):
     transfer_syntax_uid: str
 
 
+class Withheld(NamedTuple):
+    """Why an object is not sent.
+
+    Args:
+        is_temporary: it may be sent later.
+    """
+
+    reason: str
+    is_temporary: bool = False
+
+
 class Interceptor(Protocol):
     """Asked before something happens, and told afterwards. Any thread may call it."""
 
@@ -38,8 +49,8 @@ class Interceptor(Protocol):
     def after_store(self, received: Received, stored: Stored) -> None:
         """Hear of an object that is stored; never waits and never raises."""
 
-    def before_send(self, instance: StoredInstance, destination: str) -> str:
-        """Why an object may not be sent; empty if it may."""
+    def before_send(self, instance: StoredInstance, destination: str) -> Withheld | None:
+        """Why an object may not be sent; None if it may."""
 
     def before_query(self, asked: AskedQuery) -> str:
         """Why a query may not be answered; empty if it may."""

@@ -88,15 +88,18 @@ def explain(
         raise CommandError("no route is configured")
     how = (calling, called, address)
     if Path(target).is_file():
-        subjects, study_uid = _of_file(Path(target), how)
+        paths = [Path(target)]
+        subjects, study_uid = _of_file(paths[0], how)
     else:
-        subjects, study_uid = _of_study(settings, target, how), target
+        paths = _paths_of_study(settings, target)
+        subjects, study_uid = [_of_file(path, how)[0][0] for path in paths], target
     found = explain_study(routes, subjects, study_uid)
-    for each in found:
+    for each, route in zip(found, routes, strict=True):
+        does = _actions(settings, route, paths, subjects) if each.goes else []
         if as_json:
-            tell_json(asdict(each))
+            tell_json({**asdict(each), "actions": does})
         else:
-            tell(_told(each))
+            tell("\n".join([_told(each), *(f"  {line}" for line in does)]))
     raise typer.Exit(0 if any(each.goes for each in found) else 1)
 
 
@@ -202,14 +205,37 @@ def _of_file(path: Path, how: tuple[str | None, str, str]) -> tuple[Sequence[Sub
     return [found.subject], found.study_uid
 
 
-def _of_study(
-    settings: Settings, study_uid: str, how: tuple[str | None, str, str]
-) -> Sequence[Subject]:
+def _actions(
+    settings: Settings, route: Route, paths: Sequence[Path], subjects: Sequence[Subject]
+) -> list[str]:
+    """What the actions of a route would do with the first object that meets its condition."""
+    if not route.actions:
+        return []
+    from lfscp.errors import OperationError
+    from lfscp.node.route_actions import means_of
+    from lfscp.routing.actions.action import ActionSettingError
+    from lfscp.routing.rehearsal import rehearse
+    from lfscp.scu.files import read_instance
+
+    pairs = zip(paths, subjects, strict=True)
+    path, subject = next(pair for pair in pairs if route.condition.holds(pair[1]))
+    try:
+        instance = read_instance(path, lambda _note: None)
+        origin = subject.calling_ae_title
+        return rehearse(instance, route.actions, means_of(settings), origin)
+    except ActionSettingError as error:
+        key = ".".join(error.path)
+        raise CommandError(f"route {route.name}: {key}: expected {error.expected}") from None
+    except OperationError as error:
+        raise CommandError(f"{path}: {error.reason}") from None
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror or error}") from None
+
+
+def _paths_of_study(settings: Settings, study_uid: str) -> list[Path]:
     from lfscp.archive.index.database.interruption import Interruption
     from lfscp.dicom.values.attributes import Level
-    from lfscp.routing.stored_subjects import file_subject
 
-    calling, called, address = how
     if settings.objects.is_bucket:
         raise OptionError("the objects are in a bucket; give a file, or ask the page of the node")
     with open_index(settings, "read the index") as index:
@@ -219,7 +245,7 @@ def _of_study(
         ]
         if not paths:
             raise CommandError(f"{study_uid}: there is no such file, and no such study")
-        return [file_subject(path, calling, called, address).subject for path in paths]
+        return paths
 
 
 def _told(each: Explained) -> str:
@@ -238,7 +264,7 @@ def _row(state: QueueState) -> tuple[str, ...]:
         str(state.given_up),
         _age(state.oldest_s) if state.waiting else "",
         str(state.sent),
-        state.reason,
+        state.reason or state.given_up_reason,
     )
 
 

@@ -135,6 +135,7 @@ def serve(
     """
     from lfscp.config.present import require_present
     from lfscp.node.coercions import coercions_of
+    from lfscp.node.route_actions import require_ready
     from lfscp.routing.reading import require_routes
 
     gc.disable()  # imports leave little garbage; Node.run() turns it on again
@@ -159,6 +160,7 @@ def serve(
         again = resolve(config, flags, peer)
         coercions_of(again.settings, again.origin)
         require_routes(again)
+        require_ready(again.settings)
         return again.settings
 
     resolved = resolve(config, flags, peer)
@@ -166,6 +168,7 @@ def serve(
     coercions_of(resolved.settings, resolved.origin)
     require_routes(resolved)
     settings = resolved.settings
+    require_ready(settings)
     configure_logging(settings)
     from lfscp.node.serve import run_node
 

@@ -51,6 +51,12 @@ class PluginsSection(Section):
         "0xA700, so that its sender tries again.",
         live=True,
     )
+    study_quiet_s: Seconds = setting(
+        60.0,
+        "A study is complete for plug-ins (study_complete) if nothing of it came for this long, in "
+        "seconds. Routes have a quiet_s of their own.",
+        live=True,
+    )
     queue_size: Annotated[Int, Field(ge=1, le=10_000_000)] = setting(
         10_000,
         "Most events that wait for one plug-in in one process. What comes on top is lost for this "

@@ -398,15 +398,23 @@ class Job:
             facts += " " + " ".join(named[:4]) + (" …" if len(named) > 4 else "")
         return f"{self.state} job: {_DTOOLS_NAMES[self.kind]} request: {facts.strip()}"
 
-    def to_json(self) -> dict[str, JSON]:
-        """The whole job for JSON; `peer` is the first of `peers`, if there is any."""
+    def to_json(self, *, with_changes: bool = True) -> dict[str, JSON]:
+        """The whole job for JSON; `peer` is the first of `peers`, if there is any.
+
+        Args:
+            with_changes: False leaves out what a correction changes: a patient's data.
+        """
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         peers = [to_json(peer) for peer in self.peers]
         return {
             **plain,
             "kind": str(self.kind),
             "state": str(self.state),
-            "parameters": dict(self.parameters),
+            "parameters": {
+                name: value
+                for name, value in self.parameters.items()
+                if with_changes or self.kind is not JobKind.CORRECT or name != "changes"
+            },
             "peer": peers[0] if peers else None,
             "peers": peers,
             "description": self.description,

@@ -145,9 +145,9 @@ class _Delivery:
         may_go = []
         for instance in todo:
             self._control.check()
-            reason = asked.before_send(instance, title)
-            if reason:
-                self._note(instance, SubOperationOutcome.FAILED, reason)
+            withheld = asked.before_send(instance, title)
+            if withheld is not None:
+                self._note(instance, SubOperationOutcome.FAILED, withheld.reason)
             else:
                 may_go.append(instance)
         return may_go

@@ -73,9 +73,13 @@ def _start_reporter(current: CurrentSettings, parts: Parts) -> Reporter:
 
 
 def _start_routing(current: CurrentSettings, parts: Parts) -> RoutingService:
+    from lfscp.node.route_actions import means_of
     from lfscp.routing.service import RoutingService
 
-    routing = RoutingService(parts.archive, current)
+    plugins = parts.plugins
+    routing = RoutingService(
+        parts.archive, current, lambda settings: means_of(settings, plugins), plugins
+    )
     routing.start()
     return routing
 

@@ -130,6 +130,7 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
             open.
     """
     from lfscp.node.endpoints import open_endpoints, open_hl7
+    from lfscp.node.route_actions import require_plugins
     from lfscp.node.web_service import bind_ohif, bind_page
     from lfscp.plugins.plugins import Plugins
 
@@ -137,6 +138,7 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
         if taken is not None:
             opened.callback(taken.give_back)
         plugins = Plugins.load(settings)
+        require_plugins(settings, plugins.loaded)
         archive = open_archive(settings, taken)
         opened.callback(archive.close)
         plugins.open(archive)

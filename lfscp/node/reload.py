@@ -16,6 +16,7 @@ from lfscp.config import ConfigError, Settings
 from lfscp.config.current import CurrentSettings, Renewal, renew
 from lfscp.config.settings import ServerSection
 from lfscp.node.endpoints import tls_context
+from lfscp.node.route_actions import require_plugins
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger, set_level
 from lfscp.upperlayer.connection.limits import ReceiveLimits
@@ -50,6 +51,7 @@ def read_again(
         renewal = renew(current.settings, read())
         tls_context(renewal.settings.tls)
         loaded = plugins.prepare(renewal.settings)
+        require_plugins(renewal.settings, loaded)
     except (ConfigError, OSError) as error:
         LOG.error("configuration not reloaded, the old one stays", reason=str(error))  # noqa: TRY400 - one line
         return None

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pluggy
 
 from lfscp.archive.errors import StoreRefusedError
+from lfscp.archive.interceptor import Withheld
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.observe import metrics
-from lfscp.plugins.errors import PluginError, is_from_keyboard
+from lfscp.plugins.errors import PluginError, PluginRefusalError, is_from_keyboard
 from lfscp.plugins.events import (
     AnsweredQuery,
     Arrival,
@@ -185,10 +186,10 @@ class Plugins:
         if refused is not None:
             raise StoreRefusedError(refused.reason, is_temporary=refused.is_temporary)
 
-    def before_send(self, instance: StoredInstance, destination: str) -> str:
-        """Why an object may not be sent; empty if it may."""
+    def before_send(self, instance: StoredInstance, destination: str) -> Withheld | None:
+        """Why an object may not be sent; None if it may."""
         if "before_send" not in self._by_hook:
-            return ""
+            return None
         sending = Sending(
             instance.sop_class_uid,
             instance.sop_instance_uid,
@@ -197,7 +198,7 @@ class Plugins:
             destination,
         )
         refused = self._decide("before_send", lambda: {"sending": sending})
-        return "" if refused is None else refused.reason
+        return None if refused is None else Withheld(refused.reason, refused.is_temporary)
 
     def before_query(self, asked: AskedQuery) -> str:
         """Why a query may not be answered; empty if it may."""
@@ -236,6 +237,7 @@ class Plugins:
         Args:
             name: of the plug-in.
         Raises:
+            PluginRefusalError: it does not let the object go on.
             PluginError: there is none, it has no route_action, it failed or took too long.
         """
         for each in self._by_hook.get(ACTION, ()):
@@ -251,7 +253,7 @@ class Plugins:
             changed = plugin.calls.call(
                 partial(plugin.run, ACTION, dataset=dataset), self._settings.plugins.hang_s
             )
-            if not (changed is None or isinstance(changed, Dataset)):
+            if not (changed is None or isinstance(changed, Dataset | Refusal)):
                 raise TypeError("neither None nor a Dataset")  # noqa: TRY301 - it failed, too
         except BaseException as error:
             if is_from_keyboard(error):
@@ -259,12 +261,13 @@ class Plugins:
             plugin.failed(ACTION, error)
             reason = f"plug-in {name} failed, see the log"
             raise PluginError("change the object", reason) from error
+        if isinstance(changed, Refusal):
+            metrics.PLUGIN_CALLS.of(ACTION, "refused").add()
+            raise PluginRefusalError(
+                "change the object", changed.reason, is_temporary=changed.is_temporary
+            )
         metrics.PLUGIN_CALLS.of(ACTION, "done").add()
         return dataset if changed is None else changed
-
-    def has_action(self, name: str) -> bool:
-        """Whether a plug-in of this name has a route_action."""
-        return any(each.loaded.name == name for each in self._by_hook.get(ACTION, ()))
 
     # --- telling ---
 
@@ -292,6 +295,10 @@ class Plugins:
             ]:  # each a query of its own, as it may change the keys
                 answered = AnsweredQuery(PluginQuery(*asked), matches)
                 self._tell_one(each, "found", answered=answered)
+
+    def hears(self, hook: str) -> bool:
+        """Whether a plug-in has a hook."""
+        return hook in self._by_hook
 
     def notify_study_complete(self, study_uid: str) -> None:
         """Tell of a study to which no object has come for the quiet time."""

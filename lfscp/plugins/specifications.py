@@ -80,10 +80,11 @@ class Specifications:
 
     @_specification
     def before_send(self, sending: Sending, node: PluginNode) -> Refusal | None:
-        """Decide whether an object may be sent by C-MOVE, C-GET or a job.
+        """Decide whether an object may be sent by C-MOVE, C-GET, a job or a route.
 
         Returns:
-            None to send it, or a Refusal: the sub-operation fails then.
+            None to send it, or a Refusal: the sub-operation fails then. The object of a route is
+            put aside, or tried again later if the Refusal is temporary.
         """
 
     @_specification
@@ -123,11 +124,14 @@ class Specifications:
         """
 
     @_specification
-    def route_action(self, dataset: Dataset, node: PluginNode) -> Dataset | None:
+    def route_action(self, dataset: Dataset, node: PluginNode) -> Dataset | Refusal | None:
         """Change an object on its way through a route.
 
+        Args:
+            dataset: the whole object. Large values are read when they are looked at.
         Returns:
-            The dataset to go on with; None for the one that was given.
+            The dataset to go on with; None for the one that was given; a Refusal if the object is
+            not to go.
         """
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.routing.queues import Item
+from lfscp.routing.queues import Failure, Item
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 
 _MEGABYTE: Final = 1_000_000
@@ -29,7 +29,8 @@ class Batch:
         self._lock = threading.Lock()
         self._tried: set[Item] = set()
         self._sent: dict[Item, int] = {}
-        self._failed: dict[Item, str] = {}
+        self._failed: dict[Item, Failure] = {}
+        self._as: dict[Item, StoredInstance] = {}
 
     def left(self, *, but_for: str = "") -> list[Item]:
         """What was not tried yet.
@@ -43,20 +44,41 @@ class Batch:
             if item not in self._tried and (not but_for or item.origin != but_for)
         ]
 
+    def leave_out(self, items: Sequence[Item]) -> None:
+        """Do not try some objects."""
+        self._tried.update(items)
+
     def instance(self, item: Item) -> StoredInstance:
         """The object of an item."""
         return self.instances[item.sop_instance_uid]
 
-    def count(self, item: Item, outcome: SubOperationOutcome, reason: str) -> None:
-        """Note what became of an object."""
+    def count(
+        self, item: Item, sent: StoredInstance, outcome: SubOperationOutcome, reason: str
+    ) -> None:
+        """Note what became of an object that was sent.
+
+        Args:
+            sent: the object as it was sent.
+        """
         with self._lock:
             self._tried.add(item)
             if outcome.is_transferred:
                 self._sent[item] = self.instance(item).size
+                self._as[item] = sent
             else:
-                self._failed[item] = reason
+                self._failed[item] = Failure(reason)
 
-    def take(self) -> tuple[dict[Item, int], dict[Item, str]]:
+    def fail(self, item: Item, failure: Failure) -> None:
+        """Note that an object was not sent."""
+        with self._lock:
+            self._tried.add(item)
+            self._failed[item] = failure
+
+    def sent_as(self, item: Item) -> StoredInstance:
+        """An object that was sent, under the UIDs that the receiver got."""
+        return self._as[item]
+
+    def take(self) -> tuple[dict[Item, int], dict[Item, Failure]]:
         """What was sent, with sizes in bytes, and what failed, and why, since this was asked."""
         with self._lock:
             taken = self._sent, self._failed

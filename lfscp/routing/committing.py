@@ -15,7 +15,7 @@ from lfscp.archive.workflow.commitment.references import Reference
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests, Taken
 from lfscp.jobs.peers.described import configured_peer
 from lfscp.routing.batch import Batch
-from lfscp.routing.queues import Item, QueueName, Queues
+from lfscp.routing.queues import Failure, Item, QueueName, Queues
 from lfscp.scu.commit import Question, ask
 from lfscp.scu.connection import Flag
 from lfscp.scu.errors import PeerError
@@ -39,7 +39,7 @@ def ask_to_commit(
     settings: Settings,
     queues: Queues,
     cancel: Flag,
-) -> Mapping[Item, str]:
+) -> Mapping[Item, Failure]:
     """Ask for commitment to what was sent of a batch.
 
     Args:
@@ -50,13 +50,11 @@ def ask_to_commit(
     """
     peer = configured_peer(peer_name, settings.peers[peer_name], settings.server)
     assert isinstance(peer, Peer)  # noqa: S101 - the configuration has been checked
-    items = list(sent)
-    references = [
-        Reference(batch.instance(item).sop_class_uid, item.sop_instance_uid) for item in items
-    ]
+    sent_as = {item: batch.sent_as(item) for item in sent}
+    references = [Reference(each.sop_class_uid, each.sop_instance_uid) for each in sent_as.values()]
     requests = CommitmentRequests(archive.index)
     (uid,) = requests.add(peer.ae_title, [references])
-    queues.ask_commitment(items, uid)
+    queues.ask_commitment({item: each.sop_instance_uid for item, each in sent_as.items()}, uid)
 
     def keep(report: Report, ae_title: str) -> Taken:
         return requests.report(report.transaction_uid, ae_title, report.committed, report.failures)
@@ -72,30 +70,31 @@ def ask_to_commit(
             cancel=cancel,
         )
     except PeerError as error:
-        return dict.fromkeys(items, f"cannot be asked for commitment: {error}")
+        return dict.fromkeys(sent, Failure(f"cannot be asked for commitment: {error}"))
     return take_reports(name, {uid}, archive, settings, queues)
 
 
 def take_reports(
     name: QueueName, uids: set[str], archive: Archive, settings: Settings, queues: Queues
-) -> dict[Item, str]:
+) -> dict[Item, Failure]:
     """Look at the reports that have come; the objects that were not committed to, and why."""
     requests = CommitmentRequests(archive.index)
-    failed: dict[Item, str] = {}
+    failed: dict[Item, Failure] = {}
     for uid in uids:
         request = requests.get(uid)
-        items = {item.sop_instance_uid: item for item in queues.asked(name, uid)}
+        items = {item.sent_uid or item.sop_instance_uid: item for item in queues.asked(name, uid)}
         if request is None:
-            failed.update((item, "its request for commitment is gone") for item in items.values())
+            gone = Failure("its request for commitment is gone")
+            failed.update(dict.fromkeys(items.values(), gone))
         elif request.failures is not None:
             committed = [items[each] for each in request.committed if each in items]
             queues.sent(name, {item: item.size for item in committed})
             for failure in request.failures:
                 if failure.sop_instance_uid in items:
                     words = f"not committed to: {words_there(failure.reason)}"
-                    failed[items[failure.sop_instance_uid]] = words
+                    failed[items[failure.sop_instance_uid]] = Failure(words)
         elif request.waited_s > settings.commitment.wait_hours * _HOUR_S:
             hours = f"{settings.commitment.wait_hours:g} hours"
             words = f"no report on its commitment came within {hours}"
-            failed.update((item, words) for item in items.values())
+            failed.update(dict.fromkeys(items.values(), Failure(words)))
     return failed

@@ -20,7 +20,7 @@ from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.routing.batch import Batch
 from lfscp.routing.committing import ask_to_commit
-from lfscp.routing.queues import Item, QueueName, Queues
+from lfscp.routing.queues import Failure, Item, QueueName, Queues
 from lfscp.routing.routes import Route
 from lfscp.routing.schedule import is_open
 from lfscp.routing.sending import Sending
@@ -59,7 +59,7 @@ class Delivery:
         self._queues = queues
         self._routes = routes
         self._stopping = threading.Event()
-        self._sending = Sending(archive, current, self._stopping)
+        self._sending = Sending(archive, current, self._stopping, queues.note_made)
         self._thread = threading.Thread(target=self._run, name="lfscp-route", daemon=True)
 
     def start(self) -> None:
@@ -127,6 +127,8 @@ class Delivery:
         if batch.gone:
             LOG.info("no longer in the archive", **self._fields, instances=len(batch.gone))
             self._queues.gone(self.name, batch.gone, "no longer in the archive")
+        if route.actions:
+            self._leave_out_made(batch)
         errors: list[PeerError] = []
         for peer in route.alternatives(self.name.destination):
             todo = batch.left(but_for=peer)
@@ -144,6 +146,15 @@ class Delivery:
             return True
         self._wait_for_peer(route, errors)
         return False
+
+    def _leave_out_made(self, batch: Batch) -> None:
+        """Forget objects that an action has made: changed anew, they would go round for ever."""
+        back = self._queues.made_here(batch.left())
+        if back:
+            reason = "a route has made it, and it has come back"
+            LOG.info("not sent on", **self._fields, instances=len(back), reason=reason)
+            self._queues.gone(self.name, back, reason)
+            batch.leave_out(back)
 
     def _note(self, route: Route, peer: str, batch: Batch) -> None:
         """Note in the index what became of the objects that were tried."""
@@ -180,10 +191,12 @@ def times_of(route: Route) -> tuple[int, int]:
     return int(route.settings.retry_delay_s * 1000), int(route.settings.keep_days * _DAY_MS)
 
 
-def note_failed(queues: Queues, name: QueueName, route: Route, failed: Mapping[Item, str]) -> None:
-    """Note objects that a destination refused; they are tried again, or given up."""
+def note_failed(
+    queues: Queues, name: QueueName, route: Route, failed: Mapping[Item, Failure]
+) -> None:
+    """Note objects that were not sent; they are tried again, or given up."""
     over = queues.failed(name, failed, *times_of(route))
-    for item, reason in failed.items():
+    for item, (reason, _) in failed.items():
         is_over = item in over
         metrics.ROUTED_INSTANCES.of("given up" if is_over else "failed").add()
         LOG.warning(

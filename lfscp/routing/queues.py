@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select, true, tuple_, update
 
 from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
 from lfscp.archive.index.tables.route_tables import (
     GIVEN_UP,
     WAITING,
     route_item,
+    route_made,
     route_outcome,
     route_queue,
 )
@@ -41,6 +42,8 @@ _ITEM: Final = tuple(
         "failures",
         "commitment",
         "size",
+        "queued_at",
+        "sent_uid",
     )
 )
 
@@ -65,6 +68,19 @@ class Item:
     failures: int
     commitment: str
     size: int
+    queued_at: int = 0
+    sent_uid: str = ""
+
+
+class Failure(NamedTuple):
+    """Why an object was not sent.
+
+    Args:
+        is_final: it would fail again: it is put aside, until somebody asks to try again.
+    """
+
+    reason: str
+    is_final: bool = False
 
 
 class Queues:
@@ -250,12 +266,14 @@ class Queues:
             self._work(work)
 
     def failed(
-        self, name: QueueName, reasons: Mapping[Item, str], delay_ms: int, keep_ms: int
+        self, name: QueueName, failures: Mapping[Item, Failure], delay_ms: int, keep_ms: int
     ) -> list[Item]:
-        """Objects were refused: they are tried again later, or given up if it has been too long.
+        """Objects were refused: they are tried again later, or given up.
+
+        An object is given up if its failure is final, or if it has been too long.
 
         Args:
-            reasons: why, for each.
+            failures: why, for each.
             delay_ms: before the first retry; it doubles each time.
             keep_ms: how long an object is tried.
         Returns:
@@ -264,9 +282,9 @@ class Queues:
 
         def work(one: Connection) -> list[Item]:
             over: list[Item] = []
-            for item, reason in reasons.items():
+            for item, (reason, is_final) in failures.items():
                 this = and_(route_item.c.id == item.id, route_item.c.version == item.version)
-                is_over = route_item.c.queued_at < now_ms() - keep_ms
+                is_over = true() if is_final else (route_item.c.queued_at < now_ms() - keep_ms)
                 delay = _delay_ms(delay_ms, item.failures)
                 one.execute(
                     update(route_item)
@@ -286,7 +304,7 @@ class Queues:
             _add_given_up(one, name, len(over))
             return over
 
-        return self._work(work) if reasons else []
+        return self._work(work) if failures else []
 
     def unreachable(self, name: QueueName, reason: str, delay_ms: int, keep_ms: int) -> int:
         """The destination cannot be asked: the queue waits, longer each time.
@@ -313,15 +331,52 @@ class Queues:
 
         return self._work(work)
 
-    def ask_commitment(self, items: Sequence[Item], transaction_uid: str) -> None:
-        """Note that the destination was asked to commit to objects, as they were sent."""
+    def ask_commitment(self, items: Mapping[Item, str], transaction_uid: str) -> None:
+        """Note that the destination was asked to commit to objects.
+
+        Args:
+            items: with the SOP Instance UIDs under which it has got them.
+        """
+        columns = {"commitment": transaction_uid, "sent_uid": bindparam("as_uid")}
+        is_this = and_(
+            route_item.c.id == bindparam("key"), route_item.c.version == bindparam("of_version")
+        )
+        asked = update(route_item).where(is_this).values(**columns)
+        rows = [
+            {"key": item.id, "of_version": item.version, "as_uid": uid}
+            for item, uid in items.items()
+        ]
+        if rows:
+            self._work(lambda one: one.execute(asked, rows))
+
+    # --- what actions have made ---
+
+    def note_made(self, uids: Iterable[str]) -> None:
+        """Note SOP Instance UIDs that actions have given, before an object goes out with them."""
+        rows = [{"sop_instance_uid": uid} for uid in uids]
 
         def work(one: Connection) -> None:
-            for piece in _pieces(items):
-                this = update(route_item).where(_same(piece))
-                one.execute(this.values(commitment=transaction_uid))
+            made = insert_if_absent(route_made, one.dialect)
+            one.execute(
+                made.values(sop_instance_uid=bindparam("sop_instance_uid"), made_at=now_ms()), rows
+            )
 
-        self._work(work)
+        if rows:
+            self._work(work)
+
+    def made_here(self, items: Sequence[Item]) -> list[Item]:
+        """Those of some objects that an action has made: they have come back."""
+
+        def work(one: Connection) -> set[str]:
+            found: set[str] = set()
+            for piece in _pieces(items):
+                uids = [item.sop_instance_uid for item in piece]
+                column = route_made.c.sop_instance_uid
+                found.update(one.execute(select(column).where(column.in_(uids))).scalars())
+            return found
+
+        made = self._read(work)
+        return [item for item in items if item.sop_instance_uid in made]
 
 
 def _new_queue(one: Connection, name: QueueName) -> Any:

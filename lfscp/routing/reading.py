@@ -1,19 +1,17 @@
-"""Makes routes of the settings, and says what in them cannot be."""
+"""Makes routes of the settings, and says what in them cannot be.
+
+Actions are imported where a route has some: the processes that only store need not load them.
+"""
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
-
-from pydicom.uid import UID
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.sources import ConfigError, Resolved, complaint
-from lfscp.dicom.encoding.transfer_syntaxes import (
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-)
-from lfscp.routing.actions import keeps_uids, read_actions
+from lfscp.routing.actions.action import Action, ActionSettingError, Means, ReadyAction
 from lfscp.routing.errors import RouteError
 from lfscp.routing.routes import Route, form_of
 from lfscp.rules.conditions.errors import ConditionError
@@ -22,9 +20,6 @@ from lfscp.rules.conditions.reading import read_condition
 if TYPE_CHECKING:
     from lfscp.config import Settings
     from lfscp.config.routes import RouteSettings
-
-_TARGETS: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-_SYNTAXES: Final = {UID(uid).keyword: uid for uid in _TARGETS}
 
 
 def read_routes(settings: Settings) -> tuple[Route, ...]:
@@ -49,6 +44,27 @@ def require_routes(resolved: Resolved) -> None:
         raise ConfigError(complaint(origin, error.path, error.value, error.expected)) from None
 
 
+def ready_actions(routes: Iterable[Route], means: Means) -> dict[str, tuple[ReadyAction, ...]]:
+    """The actions of routes by the names of these, ready to be done.
+
+    Raises:
+        RouteError: a file that one names cannot be used.
+    """
+    ready: dict[str, tuple[ReadyAction, ...]] = {}
+    for at, route in enumerate(routes):
+        if not route.actions:
+            ready[route.name] = ()
+            continue
+        from lfscp.routing.actions.reading import made_ready
+
+        try:
+            ready[route.name] = made_ready(route.actions, means)
+        except ActionSettingError as error:
+            path = ("route", str(at), "actions", *error.path)
+            raise RouteError(path, error.value, error.expected) from None
+    return ready
+
+
 def _read(at: int, table: RouteSettings, settings: Settings) -> Route:
     path = ("route", str(at))
     _require_peers(table, settings, (*path, "send_to"))
@@ -56,17 +72,32 @@ def _read(at: int, table: RouteSettings, settings: Settings) -> Route:
         condition = read_condition(table.when)
     except ConditionError as error:
         raise RouteError((*path, "when", *error.path), error.value, error.expected) from None
+    actions, syntax = _actions(table, settings, path)
+    return Route(table, condition, actions, syntax, form_of(table, syntax))
+
+
+def _actions(
+    table: RouteSettings, settings: Settings, path: tuple[str, ...]
+) -> tuple[tuple[Action, ...], str]:
+    """The actions, and the transfer syntax; empty for the stored one."""
+    if not (table.actions or table.transfer_syntax):
+        return (), ""
+    from lfscp.routing.actions.reading import read_actions, read_transfer_syntax
+
     try:
         actions = read_actions(table.actions, settings)
-    except ValueError as error:
-        position, expected = error.args
-        wrong = (*path, "actions", str(position))
-        raise RouteError(wrong, table.actions[position], expected) from None
-    if table.commit and not keeps_uids(table.actions):
-        expected = "false, since an action gives objects new UIDs"
-        raise RouteError((*path, "commit"), True, expected)
-    syntax = _syntax(table, (*path, "transfer_syntax"))
-    return Route(table, condition, actions, syntax, form_of(table, syntax))
+    except ActionSettingError as error:
+        raise RouteError((*path, "actions", *error.path), error.value, error.expected) from None
+    if not table.transfer_syntax:
+        return actions, ""
+    try:
+        last = read_transfer_syntax(table.transfer_syntax, settings)
+    except ActionSettingError as error:
+        expected = f"empty, or {error.expected}"
+        raise RouteError((*path, "transfer_syntax"), error.value, expected) from None
+    is_stow = any(settings.peers[name].is_dicomweb for name in table.send_to)
+    is_done_by_association = last.is_uncompressed and not actions and not is_stow
+    return (actions if is_done_by_association else (*actions, last)), last.uid
 
 
 def _require_peers(table: RouteSettings, settings: Settings, path: tuple[str, ...]) -> None:
@@ -78,9 +109,6 @@ def _require_peers(table: RouteSettings, settings: Settings, path: tuple[str, ..
         if peer.is_dicomweb:
             if table.commit:
                 expected = "peers that are no DICOMweb server, since commit is true"
-                raise RouteError(path, name, expected)
-            if table.transfer_syntax:
-                expected = "peers that are no DICOMweb server, since transfer_syntax is set"
                 raise RouteError(path, name, expected)
         elif _is_this_node(name, settings):
             expected = "another node than this one: objects would go round in a circle"
@@ -95,12 +123,3 @@ def _is_this_node(name: str, settings: Settings) -> bool:
         return False
     here = {socket.gethostname().lower(), server.host.lower()}
     return is_loopback(peer.host) or peer.host.lower() in here
-
-
-def _syntax(table: RouteSettings, path: tuple[str, ...]) -> str:
-    name = table.transfer_syntax
-    uid = _SYNTAXES.get(name, name)
-    if uid and uid not in _TARGETS:
-        names = ", ".join(UID(each).keyword for each in _TARGETS)
-        raise RouteError(path, name, f"empty, or one of {names}")
-    return uid

@@ -16,7 +16,13 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from lfscp.archive.index.route_items import insert_item
 from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
-from lfscp.archive.index.tables.route_tables import HELD, WAITING, route_item, route_release
+from lfscp.archive.index.tables.route_tables import (
+    HELD,
+    WAITING,
+    route_item,
+    route_made,
+    route_release,
+)
 from lfscp.archive.index.tables.schema import instance, series, study
 from lfscp.routing.routes import Route
 
@@ -63,6 +69,13 @@ def release_unknown(index: Index, routes: Sequence[Route]) -> int:
 def forget_releases(index: Index) -> None:
     """Forget up to where studies have gone that nothing was added to for a year."""
     old = delete(route_release).where(route_release.c.released_at < now_ms() - _REMEMBERED_MS)
+    with index.doing("use the queues of routes"):
+        index.transact(lambda one: one.execute(old))
+
+
+def forget_made(index: Index) -> None:
+    """Forget UIDs that actions gave more than a year ago."""
+    old = delete(route_made).where(route_made.c.made_at < now_ms() - _REMEMBERED_MS)
     with index.doing("use the queues of routes"):
         index.transact(lambda one: one.execute(old))
 

@@ -10,7 +10,7 @@ from typing import Final
 from lfscp.archive.index.route_items import RouteItem
 from lfscp.archive.index.tables.route_tables import HELD, WAITING
 from lfscp.config.routes import RouteSettings
-from lfscp.routing.actions import Action
+from lfscp.routing.actions.action import Action, ReadyAction
 from lfscp.rules.conditions.condition import Condition
 
 _FORM_LENGTH: Final = 16  # hexadecimal digits
@@ -21,8 +21,10 @@ class Route:
     """One route.
 
     Args:
-        actions: what is done to each object before it is sent.
+        actions: what is done to each object before it is sent; a conversion to
+            `transfer_syntax_uid` is among them, unless associations do it while they send.
         transfer_syntax_uid: in which it is sent; empty for the stored one.
+        ready: the actions, where they are to be done.
         form: tells what goes to a destination, and when: routes of one form send the same.
     """
 
@@ -31,6 +33,7 @@ class Route:
     actions: tuple[Action, ...]
     transfer_syntax_uid: str
     form: str
+    ready: tuple[ReadyAction, ...] = ()
 
     @property
     def name(self) -> str:

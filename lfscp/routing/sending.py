@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.values.attributes import Level
-from lfscp.errors import OperationError
 from lfscp.jobs.peers.described import audited, configured_peer
 from lfscp.observe import audit
+from lfscp.observe.logging import get_logger
+from lfscp.routing.actions.action import ActionError, OnTheWay
 from lfscp.routing.batch import Batch, Pace, lanes
 from lfscp.routing.outlets import Outlet, open_outlet
 from lfscp.routing.prepared import prepared
-from lfscp.routing.queues import Item
+from lfscp.routing.queues import Failure, Item
 from lfscp.routing.routes import Route
 from lfscp.scu.errors import PeerError
+from lfscp.scu.send import OnSent
 from lfscp.services.audit_events import SentObjects
 from lfscp.services.sending.sub_operations import SubOperationOutcome
+from lfscp.upperlayer.connection.errors import CalledOffError
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config.current import CurrentSettings
+
+
+_AT_ONCE: Final = 20  # changed objects that wait to be sent together
+_AT_ONCE_BYTES: Final = 16_000_000
+_INTERNAL: Final = "an action failed unexpectedly, see the log"
+LOG: Final = get_logger("lfscp.routing")
 
 
 class Sending:
@@ -32,11 +42,17 @@ class Sending:
 
     Args:
         stopping: once set, no further object is sent.
+        note_made: called with new SOP Instance UIDs before an object goes out with them.
     """
 
     def __init__(
-        self, archive: Archive, current: CurrentSettings, stopping: threading.Event
+        self,
+        archive: Archive,
+        current: CurrentSettings,
+        stopping: threading.Event,
+        note_made: Callable[[Iterable[str]], None],
     ) -> None:
+        self._note_made = note_made
         self._archive = archive
         self._current = current
         self._stopping = stopping
@@ -98,37 +114,93 @@ class Sending:
 
         def note(sent: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
             item = by_uid[sent.sop_instance_uid]
-            batch.count(item, outcome, reason)
+            batch.count(item, sent, outcome, reason)
             recorded.count(batch.instance(item), outcome)
             pace.count(sent.size)
 
+        may_go = [item for item in items if self._may_go(peer, batch, item)]
         try:
-            if not route.actions:
-                outlet.send([batch.instance(item) for item in items], note)
-                return
-            for item in items:
-                if self._stopping.is_set():
-                    return
-                self._send_changed(outlet, route, batch, item, by_uid, note)
+            if route.actions:
+                self._send_changed(outlet, route, batch, may_go, by_uid, note)
+            else:
+                outlet.send([batch.instance(item) for item in may_go], note)
         except PeerError:
             self._drop(lane, peer)
             raise
 
-    def _send_changed(
-        self, outlet: Outlet, route: Route, batch: Batch, item: Item, by_uid: Any, note: Any
-    ) -> None:
-        """Send one object after the actions of the route."""
-        try:
-            with prepared(batch.instance(item), route.actions, self._folder) as changed:
-                by_uid[changed.sop_instance_uid] = item
-                outlet.send([changed], note)
-        except (OperationError, OSError) as error:
-            words = error.strerror if isinstance(error, OSError) else str(error)
-            batch.count(item, SubOperationOutcome.FAILED, words or str(error))
+    def _may_go(self, peer: str, batch: Batch, item: Item) -> bool:
+        """Ask plug-ins; what they withhold is put aside, or tried again later."""
+        asked = self._archive.interceptor
+        withheld = None if asked is None else asked.before_send(batch.instance(item), peer)
+        if withheld is not None:
+            batch.fail(item, Failure(withheld.reason, is_final=not withheld.is_temporary))
+        return withheld is None
 
-    @property
-    def _folder(self) -> Path:
-        return self._archive.incoming_dir
+    def _send_changed(
+        self,
+        outlet: Outlet,
+        route: Route,
+        batch: Batch,
+        items: Sequence[Item],
+        by_uid: dict[str, Item],
+        note: OnSent,
+    ) -> None:
+        """Send objects after the actions of the route, some at a time."""
+        left = list(items)
+        while left and not self._stopping.is_set():
+            with ExitStack() as kept:
+                changed: list[StoredInstance] = []
+                while left and _has_room(changed):
+                    item = left.pop(0)
+                    made = self._changed(route, batch, item, kept)
+                    if made is None:
+                        continue
+                    if any(made.sop_instance_uid == each.sop_instance_uid for each in changed):
+                        left.insert(0, item)  # not in one request with another of its UID
+                        break
+                    by_uid[made.sop_instance_uid] = item
+                    changed.append(made)
+                self._note_made(
+                    each.sop_instance_uid
+                    for each in changed
+                    if each.sop_instance_uid != by_uid[each.sop_instance_uid].sop_instance_uid
+                )
+                if changed:
+                    outlet.send(changed, note)
+
+    def _changed(
+        self, route: Route, batch: Batch, item: Item, kept: ExitStack
+    ) -> StoredInstance | None:
+        """One object as it is to be sent; None if it is not, which is noted."""
+        if not route.ready:  # never the object as it is
+            raise RuntimeError(f"the actions of route {route.name} are not ready")
+        at = datetime.fromtimestamp(item.queued_at / 1000).astimezone()
+        way = OnTheWay(self._archive.incoming_dir, item.origin, at, self._look)
+        try:
+            return kept.enter_context(prepared(batch.instance(item), route.ready, way))
+        except ActionError as error:
+            failure = Failure(error.reason, is_final=not error.is_temporary)
+        except ArchiveError as error:
+            failure = Failure(error.reason)
+        except OSError as error:
+            failure = Failure(error.strerror or str(error))
+        except CalledOffError:
+            return None
+        except Exception as error:  # this object fails, the others go
+            LOG.error(  # noqa: TRY400 - without the text, which may quote a value
+                _INTERNAL,
+                route=route.name,
+                sop_instance_uid=item.sop_instance_uid,
+                reason=type(error).__name__,
+                exc_info=error,
+            )
+            failure = Failure(_INTERNAL)
+        batch.fail(item, failure)
+        return None
+
+    def _look(self) -> None:
+        if self._stopping.is_set():
+            raise CalledOffError("called off")
 
     def _outlet(self, lane: int, peer: str, route: Route) -> Outlet:
         outlet = self._outlets.get((lane, peer))
@@ -148,6 +220,11 @@ class Sending:
     def _locate(self, instance: StoredInstance) -> StoredInstance | None:
         key = {Level.IMAGE: [instance.sop_instance_uid]}
         return next(iter(self._archive.select(Level.IMAGE, key)), None)
+
+
+def _has_room(changed: Sequence[StoredInstance]) -> bool:
+    """Whether one more changed object may wait to be sent."""
+    return len(changed) < _AT_ONCE and sum(each.size for each in changed) < _AT_ONCE_BYTES
 
 
 class _Recorded:

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.node_id import node_id
+from lfscp.config.sources import ConfigError
 from lfscp.observe.logging import get_logger
+from lfscp.routing.actions.action import Means
 from lfscp.routing.committing import take_reports
+from lfscp.routing.completion import StudyCompletion, Told
 from lfscp.routing.delivery import Delivery, note_failed
+from lfscp.routing.errors import RouteError
 from lfscp.routing.queues import QueueName, Queues
-from lfscp.routing.reading import read_routes
-from lfscp.routing.release import forget_releases, release_complete, release_unknown
+from lfscp.routing.reading import read_routes, ready_actions
+from lfscp.routing.release import forget_made, forget_releases, release_complete, release_unknown
 from lfscp.routing.routes import Route
 from lfscp.routing.schedule import is_open
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
+    from lfscp.config import Settings
     from lfscp.config.current import CurrentSettings
 
 LOG: Final = get_logger("lfscp.routing")
@@ -40,17 +46,28 @@ class RoutingService:
 
     Args:
         current: the settings, which a reload replaces.
+        means: gives what actions need, by some settings; raises ConfigError.
+        plugins: hear of complete studies.
     Raises:
-        RouteError: a route cannot be.
+        RouteError, ConfigError: a route, or a coercion, cannot be.
     """
 
-    def __init__(self, archive: Archive, current: CurrentSettings) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        current: CurrentSettings,
+        means: Callable[[Settings], Means],
+        plugins: Told,
+    ) -> None:
         self._archive = archive
+        self._means = means
+        self._completion = StudyCompletion(archive.index, plugins)
         self._current = current
         lease_s = current.settings.jobs.lease_s
         self._queues = Queues(archive.index, node_id(archive.data_dir), int(lease_s * 1000))
         self._settings = current.settings
-        self._routes = {route.name: route for route in read_routes(self._settings)}
+        self._routes = self._read(self._settings)
+        self._renewing = threading.Lock()
         self._deliveries: dict[QueueName, Delivery] = {}
         self._stopping = threading.Event()
         self._looked_at = self._tidied_at = self._told_at = float("-inf")
@@ -67,17 +84,28 @@ class RoutingService:
 
     def routes(self) -> Mapping[str, Route]:
         """The routes of now, by name."""
-        settings = self._current.settings
-        if settings is not self._settings:
-            self._routes = {route.name: route for route in read_routes(settings)}
-            self._settings = settings
-        return self._routes
+        with self._renewing:
+            settings = self._current.settings
+            if settings is not self._settings:
+                self._settings = settings
+                try:
+                    self._routes = self._read(settings)
+                except (RouteError, ConfigError) as error:  # a file was replaced since it was tried
+                    LOG.error("routes not reloaded, the old ones stay", reason=str(error))  # noqa: TRY400 - one line
+            return self._routes
+
+    def _read(self, settings: Settings) -> Mapping[str, Route]:
+        """Routes whose actions are ready, by name."""
+        routes = read_routes(settings)
+        ready = ready_actions(routes, self._means(settings))
+        return {route.name: replace(route, ready=ready[route.name]) for route in routes}
 
     def _run(self) -> None:
         with suppress(ArchiveError):
             self._queues.release()
         while not self._stopping.is_set():
             try:
+                self._completion.look(self._current.settings.plugins.study_quiet_s)
                 if self._is_due():
                     self._look()
             except ArchiveError as error:
@@ -151,6 +179,7 @@ class RoutingService:
         if routes:
             release_unknown(self._archive.index, routes)
         forget_releases(self._archive.index)
+        forget_made(self._archive.index)
 
     def _tell(self, message: str, error: ArchiveError) -> None:
         if time.monotonic() - self._told_at >= _TOLD_EVERY_S:

@@ -50,6 +50,7 @@ class QueueState:
         sent: objects that the destination got, ever; `sent_bytes` their bytes.
         last_sent_at: when it got the last one, in milliseconds since 1970; 0 for never.
         is_configured: whether the settings still have this route with this destination.
+        given_up_reason: why the last object was given up that still is; empty if none is.
     """
 
     route: str
@@ -68,6 +69,7 @@ class QueueState:
     sent_bytes: int
     last_sent_at: int
     is_configured: bool
+    given_up_reason: str = ""
 
 
 def queue_states(index: Index, routes: Sequence[Route]) -> list[QueueState]:
@@ -86,10 +88,20 @@ def queue_states(index: Index, routes: Sequence[Route]) -> list[QueueState]:
         queues = {
             QueueName(row.route, row.destination): row for row in connection.execute(_queues())
         }
+        reasons = {
+            QueueName(row.route, row.destination): str(row.reason)
+            for row in connection.execute(_given_up())
+        }
     names = [*configured, *sorted((items.keys() | queues.keys()) - set(configured))]
     known = {route.name: route for route in routes}
     return [
-        _state(name, items.get(name), queues.get(name), _is_configured(name, known))
+        _state(
+            name,
+            items.get(name),
+            queues.get(name),
+            is_configured=_is_configured(name, known),
+            given_up_reason=reasons.get(name, ""),
+        )
         for name in names
     ]
 
@@ -120,6 +132,17 @@ def _items() -> Any:
     ).group_by(column.route, column.destination)
 
 
+def _given_up() -> Any:
+    """The last object of each queue that was given up."""
+    column = route_item.c
+    last = (
+        select(func.max(column.id))
+        .where(column.state == GIVEN_UP)
+        .group_by(column.route, column.destination)
+    )
+    return select(column.route, column.destination, column.reason).where(column.id.in_(last))
+
+
 def _queues() -> Any:
     column = route_queue.c
     return select(
@@ -129,7 +152,9 @@ def _queues() -> Any:
     )
 
 
-def _state(name: QueueName, items: Any, queue: Any, is_configured: bool) -> QueueState:
+def _state(
+    name: QueueName, items: Any, queue: Any, *, is_configured: bool, given_up_reason: str
+) -> QueueState:
     return QueueState(
         *name,
         waiting=int(items.waiting) if items else 0,
@@ -146,6 +171,7 @@ def _state(name: QueueName, items: Any, queue: Any, is_configured: bool) -> Queu
         sent_bytes=int(queue.sent_bytes) if queue else 0,
         last_sent_at=int(queue.last_sent_at) if queue else 0,
         is_configured=is_configured,
+        given_up_reason=given_up_reason,
     )
 
 

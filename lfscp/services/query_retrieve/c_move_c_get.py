@@ -186,7 +186,8 @@ class _Retrieve:
 
     def _withheld(self, instance: StoredInstance) -> str:
         asked = self.archive.interceptor
-        return "" if asked is None else asked.before_send(instance, self.receiver_title())
+        withheld = None if asked is None else asked.before_send(instance, self.receiver_title())
+        return "" if withheld is None else withheld.reason
 
     def receiver_title(self) -> str:
         """The AE title of who gets the objects."""

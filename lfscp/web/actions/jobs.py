@@ -5,10 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from lfscp.config.roles import Role
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.model import (
     InvalidRequestError,
     Job,
+    JobKind,
     JobRequest,
     TooManyJobsError,
     UnknownJobError,
@@ -49,13 +51,23 @@ def job_of(web: Web, job_id: str) -> Job:
         raise Problem(404, str(error)) from None
 
 
-def act(web: Web, job_id: str, wish: str) -> Job:
+def shown(job: Job, role: Role) -> dict[str, Any]:
+    """A job as JSON; who may only look does not see what a correction changes."""
+    return job.to_json(with_changes=role.may(Role.WORK))
+
+
+def act(web: Web, job_id: str, wish: str, role: Role) -> Job:
     """Cancel, pause, resume, retry or forget a job.
 
+    Args:
+        role: of who wishes it; a correction needs that of who may begin one.
     Raises:
-        Problem: it does not exist, or its state does not allow that.
+        Problem: it does not exist, the role is too low, or its state does not allow that.
     """
     job = job_of(web, job_id)
+    if job.kind is JobKind.CORRECT and not role.may(Role.ADMIN):
+        detail = f"your login has the role {role}; a correction needs the role {Role.ADMIN}"
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
     try:
         return getattr(web.jobs, wish)(job_id) or job
     except UnknownJobError as error:

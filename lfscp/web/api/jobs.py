@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from lfscp.jobs.model import Job, UnknownJobError, WrongStateError, is_result_apart
 from lfscp.web.actions import cursors
-from lfscp.web.actions.jobs import act, job_of, submit
+from lfscp.web.actions.jobs import act, job_of, shown, submit
 from lfscp.web.actions.packages import zip_answer
 from lfscp.web.actions.peers import peer_given
 from lfscp.web.api.models import CollectIn, EchoIn, ExportIn, FindIn, RetrieveIn, SendIn
@@ -86,22 +86,24 @@ def _submit(
 
 @router.get("/jobs")
 def jobs(
+    request: Request,
     web: Context,
     state: Annotated[list[StateName] | None, Query(description="Only these states.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=cursors.MAX)] = 0,
 ) -> list[dict[str, Any]]:
     """Jobs, newest first. A long `result` is null here; ask for the job to get it."""
-    return [job.to_json() for job in web.jobs.jobs(state, limit, offset)]
+    role = caller_of(request).role
+    return [shown(job, role) for job in web.jobs.jobs(state, limit, offset)]
 
 
 @router.get("/jobs/{job_id}", response_model=dict[str, Any])
-def job(web: Context, job_id: str) -> dict[str, Any] | StreamingResponse:
+def job(request: Request, web: Context, job_id: str) -> dict[str, Any] | StreamingResponse:
     """One job."""
     found = job_of(web, job_id)
     if is_result_apart(found):
         return StreamingResponse(_with_result(web, found), media_type="application/json")
-    return found.to_json()
+    return shown(found, caller_of(request).role)
 
 
 def _with_result(web: Web, found: Job) -> Iterator[str]:
@@ -132,16 +134,20 @@ def job_zip(web: Context, job_id: str) -> StreamingResponse:
 
 @router.post("/jobs/{job_id}/{wish}")
 def wish(
-    web: Context, job_id: str, wish: Literal["cancel", "pause", "resume", "retry"]
+    request: Request,
+    web: Context,
+    job_id: str,
+    wish: Literal["cancel", "pause", "resume", "retry"],
 ) -> dict[str, Any]:
-    """Cancel, pause, resume or retry a job."""
-    return act(web, job_id, wish).to_json()
+    """Cancel, pause, resume or retry a job. A correction needs the role `admin`."""
+    role = caller_of(request).role
+    return shown(act(web, job_id, wish, role), role)
 
 
 @router.delete("/jobs/{job_id}", status_code=204)
-def forget(web: Context, job_id: str) -> None:
-    """Remove an ended job from the list."""
-    act(web, job_id, "forget")
+def forget(request: Request, web: Context, job_id: str) -> None:
+    """Remove an ended job from the list. A correction needs the role `admin`."""
+    act(web, job_id, "forget", caller_of(request).role)
 
 
 @router.get("/events", tags=["node"], response_class=StreamingResponse)

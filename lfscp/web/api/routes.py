@@ -38,6 +38,7 @@ class QueueOut(BaseModel):
     sent_bytes: int
     last_sent_at: int
     is_configured: bool
+    given_up_reason: str
 
     @classmethod
     def of(cls, state: QueueState) -> QueueOut:
@@ -54,6 +55,7 @@ class RouteOut(BaseModel):
     when: dict[str, object]
     condition: str = Field(description="What `when` wants, in words.")
     schedule: str = Field(description="When objects go, in words.")
+    actions: list[str]
     send_to: list[str]
     mode: str
     queues: list[QueueOut]
@@ -129,6 +131,7 @@ def list_routes(web: Context) -> list[RouteOut]:
             **route.settings.model_dump(include={"name", "enabled", "on", "when", "mode"}),
             condition=route.condition.words,
             schedule=schedule_words(route.settings),
+            actions=[action.words for action in route.actions],
             send_to=list(route.settings.send_to),
             queues=[each for each in queues if each.route == route.name],
         )

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from lfscp.web.actions import cursors
 from lfscp.web.actions.jobs import act
-from lfscp.web.context import Context, Web
+from lfscp.web.context import Context, Web, caller_of
 from lfscp.web.pages.answers import render, toast
 from lfscp.web.pages.job_subjects import subjects_of
 
@@ -70,7 +70,7 @@ def job_wish(
     wish: Literal["cancel", "pause", "resume", "retry", "forget"],
 ) -> Response:
     """Do what a button of a job says, and show its row."""
-    job = act(web, job_id, wish)
+    job = act(web, job_id, wish, caller_of(request).role)
     if wish == "forget":
         return toast("The job was removed from the list.", content="")
     return render(

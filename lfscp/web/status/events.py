@@ -51,7 +51,7 @@ class EventHub:
             yield _encoded("node", self._node())
             # A page is rendered before it listens: here it learns what changed in between.
             for job in await asyncio.to_thread(self._jobs.jobs, None, MAX_RECENT):
-                yield _encoded("job", job.to_json())
+                yield _encoded("job", job.to_json(with_changes=False))
             while True:
                 try:
                     event = await asyncio.wait_for(queue.get(), KEEP_ALIVE_S)
@@ -102,7 +102,7 @@ class EventHub:
             while not self._stopping.is_set() and not news.is_closed:
                 job = news.next(SAMPLE_S)
                 if job is not None:
-                    self._spread(("job", job.to_json()))
+                    self._spread(("job", job.to_json(with_changes=False)))
                     continue
                 state = self._node()
                 if state != last:

@@ -12,17 +12,18 @@ import pytest
 from sqlalchemy import Connection, update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.tables.route_tables import route_item, route_queue
+from lfscp.archive.index.tables.route_tables import route_item, route_queue, study_completion
 from lfscp.archive.index.tables.schema import instance, study
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.values.attributes import Level
 from lfscp.routing import steering
+from lfscp.routing.completion import StudyCompletion
 from lfscp.routing.matching import SettingsRouter
 from lfscp.routing.outcomes import study_outcomes
-from lfscp.routing.queues import QueueName, Queues
+from lfscp.routing.queues import Failure, QueueName, Queues
 from lfscp.routing.reading import read_routes
-from lfscp.routing.release import release_complete
+from lfscp.routing.release import forget_made, release_complete
 from lfscp.routing.schedule import is_open
 from tests.support.archive_datasets import received
 
@@ -49,7 +50,12 @@ def make_older(archive: Archive, ms: int) -> None:
     """Let time pass for all that has come."""
 
     def work(connection: Connection) -> None:
-        for column in (route_item.c.queued_at, instance.c.received_at, study.c.updated_at):
+        for column in (
+            route_item.c.queued_at,
+            instance.c.received_at,
+            study.c.updated_at,
+            study_completion.c.last_at,
+        ):
             changed = {column.name: column - ms}
             connection.execute(update(column.table).values(**changed))
 
@@ -173,12 +179,116 @@ def test_a_refused_object_waits_and_the_others_go(
             archive.store(received(number))
         queues = Queues(archive.index, "node", 10_000)
         first, _ = queues.next_items(ON_A, 10)
-        assert queues.failed(ON_A, {first: "0xA700"}, 60_000, 1_000_000) == []
+        assert queues.failed(ON_A, {first: Failure("0xA700")}, 60_000, 1_000_000) == []
         assert waiting(archive) == ["1.2.3.1.2"]
         assert steering.flush(archive.index, ON_A) == 2
         assert len(waiting(archive)) == 2
         assert steering.drop(archive.index, ON_A) == 2
         assert waiting(archive) == []
+
+
+def test_what_failed_for_good_is_put_aside_with_its_reason_until_somebody_tries_again(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with routed(open_archive, tmp_path, settings({})) as archive:
+        for number in (1, 2):
+            archive.store(received(number))
+        queues = Queues(archive.index, "node", 10_000)
+        first, second = queues.next_items(ON_A, 10)
+        failures = {first: Failure("held back: why", is_final=True), second: Failure("later")}
+        assert queues.failed(ON_A, failures, 60_000, 1_000_000) == [first]
+        (state,) = steering.queue_states(archive.index, read_routes(settings({})))
+        assert (state.given_up, state.waiting) == (1, 1)
+        assert state.given_up_reason == "held back: why"
+        (outcome,) = steering.study_outcomes(archive.index, first.study_instance_uid)
+        assert (outcome.given_up, outcome.reason) == (1, "held back: why")
+        assert waiting(archive) == []
+        assert steering.retry(archive.index, ON_A) == 1
+        assert waiting(archive) == [first.sop_instance_uid]
+
+
+def test_what_an_action_has_made_is_known_when_it_comes_back(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with routed(open_archive, tmp_path, settings({})) as archive:
+        for number in (1, 2):
+            archive.store(received(number))
+        queues = Queues(archive.index, "node", 10_000)
+        first, second = queues.next_items(ON_A, 10)
+        assert queues.made_here([first, second]) == []
+        for _ in range(2):  # an object is sent again
+            queues.note_made([second.sop_instance_uid, "1.2.99"])
+        assert queues.made_here([first, second]) == [second]
+        forget_made(archive.index)
+        assert queues.made_here([second]) == [second]
+
+
+def test_a_request_for_commitment_names_what_was_sent(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with routed(open_archive, tmp_path, settings({})) as archive:
+        archive.store(received(1))
+        queues = Queues(archive.index, "node", 10_000)
+        (item,) = queues.next_items(ON_A, 10)
+        queues.ask_commitment({item: "1.2.99"}, "1.2.3.4")
+        (asked,) = queues.asked(ON_A, "1.2.3.4")
+        assert (asked.sop_instance_uid, asked.sent_uid) == (item.sop_instance_uid, "1.2.99")
+        assert queues.next_items(ON_A, 10) == []
+
+
+class Heard:
+    """Plug-ins that hear of complete studies."""
+
+    def __init__(self) -> None:
+        self.studies: list[str] = []
+        self.hooks = {"study_complete"}
+
+    def hears(self, hook: str) -> bool:
+        return hook in self.hooks
+
+    def notify_study_complete(self, study_uid: str) -> None:
+        self.studies.append(study_uid)
+
+
+def look(archive: Archive, heard: Heard, quiet_s: float = 30.0) -> int:
+    """What a process finds that has just started."""
+    return StudyCompletion(archive.index, heard).look(quiet_s)
+
+
+def test_a_study_is_complete_once_for_all_nodes_without_any_route(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with open_archive(tmp_path) as archive:
+        heard, other = Heard(), Heard()
+        assert look(archive, heard) == 0  # from now on
+        archive.store(received(1))
+        archive.store(received(2))
+        assert look(archive, heard) == 0
+        make_older(archive, 15_000)
+        archive.store(received(3))
+        make_older(archive, 16_000)
+        assert look(archive, heard) == 0  # the last one is 16 s old
+        make_older(archive, 15_000)
+        assert (look(archive, heard), look(archive, other)) == (1, 0)
+        study_uid = heard.studies[0]
+        archive.store(received(4))
+        assert look(archive, other) == 0
+        make_older(archive, 31_000)
+        assert (look(archive, other), look(archive, heard)) == (1, 0)
+        assert [*heard.studies, *other.studies] == [study_uid] * 2
+
+
+def test_nobody_looks_for_complete_studies_whom_no_plug_in_asks(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with open_archive(tmp_path) as archive:
+        heard = Heard()
+        heard.hooks.clear()
+        archive.store(received(1))
+        make_older(archive, 60_000)
+        assert look(archive, heard) == 0
+        heard.hooks.add("study_complete")
+        assert look(archive, heard) == 0  # it came before
 
 
 def test_a_paused_queue_is_not_served(open_archive: OpenArchive, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lfscp.archive.interceptor import AskedQuery
 from lfscp.config import ConfigError
 from lfscp.dicom.values.attributes import Level
 from lfscp.plugins.deciding import TimedCalls
-from lfscp.plugins.errors import DecisionOverdueError, PluginError
+from lfscp.plugins.errors import DecisionOverdueError, PluginError, PluginRefusalError
 from lfscp.services import status
 from lfscp.services.storage.c_store import refusal
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
@@ -155,8 +155,8 @@ def test_a_send_and_a_query_are_decided_too(archive: Archive, begin: Begin) -> N
     archive.store(received(1))
     (instance,) = archive.select(Level.IMAGE, {Level.IMAGE: ["1.2.3.1.1"]})
     assert isinstance(instance, StoredInstance)
-    assert plugins.before_send(instance, "X") == "not to X"
-    assert plugins.before_send(instance, "Y") == ""
+    assert plugins.before_send(instance, "X") == ("not to X", False)
+    assert plugins.before_send(instance, "Y") is None
     asked = AskedQuery("A", "10.0.0.1", "1.2", b"\x10\x00\x20\x00LO\x02\x00P1", EXPLICIT)
     assert plugins.before_query(asked) == ""
     assert plugins.before_query(asked._replace(identifier=b"")) == "ask for a patient"
@@ -166,13 +166,15 @@ def test_a_route_action_changes_a_dataset_or_fails_in_plain_words(begin: Begin) 
     plugins = begin(
         "@hook\ndef route_action(dataset):\n    dataset.PatientID = 'X'\n    return dataset",
         "@hook\ndef route_action(dataset, node): raise ValueError",
-        "@hook\ndef stored(node): ...",
+        "@hook\ndef route_action(dataset): return Refusal('not this', is_temporary=True)",
     )
     dataset = Dataset()
     assert plugins.apply_action("one", dataset).PatientID == "X"
-    assert [plugins.has_action(name) for name in ("one", "three", "four")] == [True, False, False]
     with pytest.raises(PluginError, match="plug-in two failed, see the log"):
         plugins.apply_action("two", dataset)
+    with pytest.raises(PluginRefusalError, match="not this") as refused:
+        plugins.apply_action("three", dataset)
+    assert refused.value.is_temporary
     with pytest.raises(PluginError, match="no plug-in four"):
         plugins.apply_action("four", dataset)
 

@@ -23,8 +23,8 @@ from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.archive.index.tables.workflow_tables import worklist_item
 from lfscp.observe.systemd import notify
 
-HEAD: Final = "0012"
-_KNOWN: Final = tuple(f"{number:04}" for number in range(1, 13))
+HEAD: Final = "0013"
+_KNOWN: Final = tuple(f"{number:04}" for number in range(1, 14))
 _NOTHING: Final = ""  # the revision of a database without our tables
 _PATIENCE_US: Final = 1_800_000_000  # asked of systemd: a large index takes minutes
 _LOCK_KEY: Final = 0x6C66736370  # "lfscp", as PostgreSQL numbers its advisory locks

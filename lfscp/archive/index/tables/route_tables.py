@@ -4,7 +4,9 @@ A row of `route_item` is written in the transaction of its instance's row, so th
 route wants can be forgotten. It goes when the destination has the object. `route_queue` has a row
 for each queue, which is a route and one of its destinations: the node that serves it, and its
 pauses. `route_release` says up to which instance a series or study has gone, `route_outcome` what
-became of a study's objects. The rows are read and written in lfscp/routing.
+became of a study's objects. `route_made` has the UIDs that actions have given, and
+`study_completion` until when plug-ins were told that a study is complete. The rows are read and
+written in lfscp/routing.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ route_item: Final = Table(
         "commitment"
     ),  # Transaction UID of the request, while the receiver has not answered
     text_column("reason"),
+    text_column("sent_uid"),  # SOP Instance UID under which the receiver is asked for commitment
     UniqueConstraint("destination", "form", "sop_instance_uid"),
     Index(None, "route", "destination", "state", "id"),
     Index(None, "study_instance_uid"),
@@ -95,5 +98,24 @@ route_outcome: Final = Table(
     text_column("reason"),
     PrimaryKeyConstraint("route", "destination", "study_instance_uid"),
     Index(None, "study_instance_uid"),
+    Index(None, "last_at"),
+)
+
+# SOP Instance UIDs of objects that actions of routes have made; such an object is not changed again
+# when it comes back.
+route_made: Final = Table(
+    "route_made",
+    metadata,
+    Column("sop_instance_uid", TEXT, primary_key=True),
+    _number("made_at"),
+    Index(None, "made_at"),
+)
+
+# The row of the empty UID says until when studies were looked at.
+study_completion: Final = Table(
+    "study_completion",
+    metadata,
+    Column("study_instance_uid", TEXT, primary_key=True),
+    _number("last_at"),  # when the last instance of the study had come
     Index(None, "last_at"),
 )

@@ -208,3 +208,23 @@ def test_all_that_a_plug_in_has_at_and_below_admin_needs_that_role(path: str) ->
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         assert roles.needed_role(method, f"/plugins/mine/admin{path}") is Role.ADMIN
     assert roles.needed_role("GET", "/plugins/mine/administration") is Role.READ
+
+
+def test_a_correction_is_the_matter_of_those_who_may_correct(node):
+    asked = {"changes": {"PatientName": "Secret^Name"}}
+    begun = node.post(f"/api/studies/{CT_STUDY}/correct", json=asked, headers=as_a("admin"))
+    assert begun.status_code == 202, begun.text
+    job = f"/api/jobs/{begun.json()['id']}"
+    for path in (job, "/api/jobs"):
+        seen = {role: node.get(path, headers=as_a(role)).text for role in ROLES}
+        assert ["Secret^Name" in seen[role] for role in ("read", "work", "admin")] == [
+            False,
+            True,
+            True,
+        ]
+    for wish in ("retry", "cancel", "pause"):
+        refused = node.post(f"{job}/{wish}", headers=as_a("work"))
+        assert refused.status_code == 403
+        assert "a correction needs the role admin" in refused.json()["detail"]
+        assert node.post(f"{job}/{wish}", headers=as_a("admin")).status_code in (200, 409)
+    assert node.delete(job, headers=as_a("work")).status_code == 403
