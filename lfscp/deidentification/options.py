@@ -55,11 +55,12 @@ def options_named(names: Iterable[str]) -> frozenset[Option]:
     Raises:
         DeidentificationRequestError: there is no such option, or two contradict each other.
     """
-    try:
-        options = frozenset(Option(name) for name in names)
-    except ValueError as error:
-        known = ", ".join(Option)
-        raise DeidentificationRequestError(f"{error}; the options are {known}") from None
+    given = list(names)
+    for name in given:
+        if name not in set(Option):
+            reason = f"there is no option {name}; the options are {', '.join(Option)}"
+            raise DeidentificationRequestError(reason)
+    options = frozenset(map(Option, given))
     require_consistent(options)
     return options
 

@@ -104,8 +104,9 @@ def _require_peers(table: RouteSettings, settings: Settings, path: tuple[str, ..
     for name in table.send_to:
         peer = settings.peers.get(name)
         if peer is None:
-            known = ", ".join(settings.peers) or "none is configured"
-            raise RouteError(path, name, f"peers of [peers]; these are: {known}")
+            known = ", ".join(settings.peers)
+            which = f"; these are: {known}" if known else ", which has none"
+            raise RouteError(path, name, f"peers of [peers]{which}")
         if peer.is_dicomweb:
             if table.commit:
                 expected = "peers that are no DICOMweb server, since commit is true"

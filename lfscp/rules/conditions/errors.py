@@ -9,10 +9,11 @@ class ConditionError(ValueError):
     Args:
         path: the keys that lead to it inside the condition, such as `("any", "0", "Modality")`.
         value: what stands there.
-        expected: what was expected, in words that follow "expected".
+        expected: what was expected, with or without the word "expected" before it.
     """
 
     def __init__(self, path: tuple[str, ...], value: object, expected: str) -> None:
+        expected = expected.removeprefix("expected ")  # errors of dates and times begin with it
         super().__init__(f"{'.'.join(path)}: expected {expected}")
         self.path = path
         self.value = value

@@ -251,7 +251,7 @@ def test_a_transfer_syntax_is_an_action_too(tmp_path: Path) -> None:
         (
             {"deidentify": {"key_file": "k", "options": ["retain-all"]}},
             ["deidentify", "options"],
-            "options: 'retain-all' is not a valid Option; the options are retain-safe-private",
+            "options: there is no option retain-all; the options are retain-safe-private",
         ),
         ({"plugin": 3}, ["plugin"], "the name of a plug-in"),
         ({"transfer_syntax": "JPEG"}, ["transfer_syntax"], "one of ExplicitVRLittleEndian"),

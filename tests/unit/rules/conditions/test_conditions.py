@@ -211,6 +211,7 @@ def test_a_condition_that_cannot_be_is_refused_by_key(
         read_condition(table)
     assert ".".join(refused.value.path) == path
     assert expected in refused.value.expected
+    assert "expected" not in refused.value.expected
 
 
 WORDS = st.text("ABab*?.[]{}^ \\", min_size=1, max_size=8)
