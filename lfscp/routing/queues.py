@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _PER_STATEMENT: Final = 300  # SQLite's oldest limit is 999 parameters
 _LONGEST_DELAY_MS: Final = 3_600_000
-_FARTHEST_MS: Final = 86_400_000  # no setting has a longer delay before a retry
+_FARTHEST_MS: Final = 2 * 86_400_000  # no setting has a longer delay before a retry
+_BREAKS: Final = 3  # in a row, until the object at which the destination breaks off waits
 _Result = TypeVar("_Result")
 _ITEM: Final = tuple(
     route_item.c[name]
@@ -288,9 +289,20 @@ class Queues:
 
         return self._work(work) if reasons else []
 
-    def unreachable(self, name: QueueName, reason: str, delay_ms: int, keep_ms: int) -> int:
+    def unreachable(
+        self,
+        name: QueueName,
+        reason: str,
+        delay_ms: int,
+        keep_ms: int,
+        *,
+        broke_at: Item | None = None,
+    ) -> int:
         """The destination cannot be asked: the queue waits, longer each time.
 
+        Args:
+            broke_at: the object at which it broke off. After several times in a row the object
+                waits longer than the queue, so that the others go before it.
         Returns:
             How many objects were given up, since they have waited for too long.
         """
@@ -309,6 +321,11 @@ class Queues:
                 )
             )
             one.execute(waits)
+            if broke_at is not None and failures + 1 >= _BREAKS:
+                delay = 2 * _delay_ms(delay_ms, max(failures, broke_at.failures))
+                behind = {"failures": broke_at.failures + 1, "next_attempt_at": now_ms() + delay}
+                this = update(route_item).where(_same([broke_at]))
+                one.execute(this.values(**behind, reason=_told(reason)))
             return _give_up(one, name, keep_ms, reason)
 
         return self._work(work)
