@@ -1,7 +1,8 @@
 """The queues in the index: what waits for each destination, and which node serves it.
 
-Rules: one node serves a queue at a time, and renews its lease by the database's clock. If a node
-gives no sign of life, another takes its queues. An item goes only when its destination has the
+Rules: one process of one node serves a queue at a time, and renews its lease by the database's
+clock: a node that hands over to a new version has two for a while. If it gives no sign of life,
+another takes its queues. An item goes only when its destination has the
 object. If the object was stored again meanwhile, its version is another, and it goes once more.
 """
 
@@ -72,7 +73,7 @@ class Queues:
     """The queues of all nodes, and this one's hold on those it serves. Any thread may call it.
 
     Args:
-        node: this one.
+        node: this one, and its process.
         lease_ms: how long it holds a queue without renewing that.
     """
 
@@ -156,6 +157,18 @@ class Queues:
         mine = update(route_queue).where(route_queue.c.holder == self._node)
         mine = mine if name is None else mine.where(_is(name))
         self._work(lambda one: one.execute(mine.values(holder="", held_until=0)))
+
+    def release_ended(self, has_ended: Callable[[str], bool]) -> None:
+        """Free the queues of those who have ended, as far as that is known."""
+        holders = select(route_queue.c.holder).where(route_queue.c.holder != "").distinct()
+        ended = [
+            each
+            for each in self._read(lambda one: one.execute(holders).scalars().all())
+            if has_ended(each)
+        ]
+        if ended:
+            free = update(route_queue).where(route_queue.c.holder.in_(ended))
+            self._work(lambda one: one.execute(free.values(holder="", held_until=0)))
 
     # --- what to send ---
 

@@ -6,6 +6,7 @@ something to send and no other node serves, and renews this node's hold on those
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ _LOOK_EVERY_S: Final = 0.5
 _IDLE_S: Final = 10.0  # between looks while no route is configured
 _RARELY_S: Final = 3600.0
 _TOLD_EVERY_S: Final = 60.0
+_PROCESS: Final = "#"  # between a node and its process, where it is said who holds a queue
 
 
 class RoutingService:
@@ -48,7 +50,9 @@ class RoutingService:
         self._archive = archive
         self._current = current
         lease_s = current.settings.jobs.lease_s
-        self._queues = Queues(archive.index, node_id(archive.data_dir), int(lease_s * 1000))
+        self._node = node_id(archive.data_dir)
+        holder = f"{self._node}{_PROCESS}{os.getpid()}"
+        self._queues = Queues(archive.index, holder, int(lease_s * 1000))
         self._settings = current.settings
         self._routes = {route.name: route for route in read_routes(self._settings)}
         self._deliveries: dict[QueueName, Delivery] = {}
@@ -76,6 +80,7 @@ class RoutingService:
     def _run(self) -> None:
         with suppress(ArchiveError):
             self._queues.release()
+            self._queues.release_ended(self._has_ended)
         while not self._stopping.is_set():
             try:
                 if self._is_due():
@@ -89,6 +94,19 @@ class RoutingService:
             delivery.stop()
         for delivery in self._deliveries.values():
             delivery.join()
+
+    def _has_ended(self, holder: str) -> bool:
+        """Whether a process of this node has ended; one that hands over to this one has not."""
+        node, _, process = holder.rpartition(_PROCESS)
+        if node != self._node or not process.isdigit():
+            return False
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _is_due(self) -> bool:
         """Whether to look now: rarely, if nothing can have come, since there is no route."""

@@ -82,7 +82,7 @@ def test_what_two_nodes_were_given_by_dicomweb_survives_a_short_soak(tmp_path: P
 
 @pytest.mark.timeout(300)
 def test_what_nodes_send_on_by_routes_survives_a_short_soak(tmp_path: Path) -> None:
-    options = ["--kills", "2", "--life", "1", "--workers", "1", "--modalities", "2"]
+    options = ["--kills", "1", "--life", "1", "--workers", "1", "--modalities", "2"]
     soak = subprocess.Popen(
         [sys.executable, ROUTES, *options, "--folder", tmp_path / "soak"],
         stdout=subprocess.PIPE,

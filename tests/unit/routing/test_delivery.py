@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from sqlalchemy import select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.tables.route_tables import route_item
+from lfscp.archive.node_id import node_id
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
@@ -20,6 +22,7 @@ from lfscp.routing.delivery import Delivery
 from lfscp.routing.matching import SettingsRouter
 from lfscp.routing.queues import QueueName, Queues
 from lfscp.routing.reading import read_routes
+from lfscp.routing.service import RoutingService
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.send import OnSent
 from lfscp.services.sending.sub_operations import SubOperationOutcome
@@ -87,6 +90,45 @@ def test_an_object_at_which_the_destination_breaks_off_again_and_again_does_not_
         ((waiting, reason),) = [(row.sop_instance_uid, row.reason) for row in items_of(archive)]
         assert waiting == "1.2.3.1.1"
         assert reason
+
+
+def held_by(archive: Archive, process: int) -> None:
+    """Let a process of the node hold the queue."""
+    holder = f"{node_id(archive.data_dir)}#{process}"
+    assert Queues(archive.index, holder, 60_000).claim(ON_A)
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_queue_is_taken_from_a_process_of_the_node_only_once_it_has_ended(
+    open_archive: Callable[..., Archive],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_ended: bool,
+) -> None:
+    peers = {"A": {"host": "127.0.0.1", "port": 104}}
+    settings = Settings.model_validate({"peers": peers, "route": [{"name": "r", "send_to": ["A"]}]})
+    destination = Destination("", ValueError())
+    monkeypatch.setattr(sending, "open_outlet", lambda *_args, **_options: destination)
+    other = subprocess.Popen(["sleep", "600"])
+    try:
+        with open_archive(tmp_path) as archive:
+            current = CurrentSettings(settings)
+            archive.router = SettingsRouter(current)
+            archive.store(received(1))
+            held_by(archive, other.pid)
+            if has_ended:
+                other.kill()
+                other.wait()
+            service = RoutingService(archive, current)
+            service.start()
+            deadline = time.monotonic() + (PATIENCE_S if has_ended else 1.5)
+            while not destination.taken and time.monotonic() < deadline:
+                time.sleep(0.02)
+            service.stop()
+    finally:
+        other.kill()
+        other.wait()
+    assert destination.taken == (["1.2.3.1.1"] if has_ended else [])
 
 
 def serve(make: Callable[[], Delivery], queues: Queues) -> None:
