@@ -51,6 +51,6 @@ def run_documents(data: bytes) -> None:
 def documents_seeds() -> Iterator[bytes]:
     """Reports and an ECG; of each, also its beginning."""
     for name in _SAMPLES:
-        content = Path(get_testdata_file(name)).read_bytes()
+        content = Path(str(get_testdata_file(name))).read_bytes()
         yield content[:20_000]
         yield content[:3000]
