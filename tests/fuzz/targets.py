@@ -76,6 +76,7 @@ from tests.fuzz.dicomweb import (
     stow_metadata_seeds,
     stow_multipart_seeds,
 )
+from tests.fuzz.documents import documents_seeds, run_documents
 from tests.fuzz.hl7_messages import hl7_seeds, run_hl7
 from tests.fuzz.identifiers import identifier_seeds, run_identifier
 from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
@@ -701,6 +702,7 @@ TARGETS = {
     "media": Target(run_media, media_seeds, 4000),
     "identifier": Target(run_identifier, identifier_seeds, 700),
     "query": Target(run_query, query_seeds, 1000),
+    "documents": Target(run_documents, documents_seeds, 800),
     "objects": Target(run_objects, objects_seeds, 2500),
     "hl7": Target(run_hl7, hl7_seeds, 2000),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
