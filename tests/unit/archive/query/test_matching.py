@@ -364,7 +364,7 @@ def test_names_of_several_groups_are_found_by_the_index_of_just_those(
 
 
 def test_a_plan_that_reads_a_whole_table_is_recognised(connection: Connection) -> None:
-    assert "SCAN study" in plan(connection, "STUDY", StudyDescription="Thorax")
+    assert "SCAN study" in plan(connection, "STUDY", Occupation="Baker")
 
 
 def test_tables_above_are_joined_only_when_a_key_needs_them(connection: Connection) -> None:
