@@ -73,7 +73,7 @@ def _is_taken(descriptor: int) -> bool:
 def join_node(data_dir: Path) -> int | None:
     """Begin to work in the folder beside the node that runs.
 
-    Who may write to the folder may do so: the user of the node, and root.
+    Who may write to the folder may do so: the user of the node, whom commands ask root to be.
 
     Returns:
         A descriptor to hold while the work lasts; None if no node runs.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +21,13 @@ def open_stopped(settings: Settings, *, objects_id: str = "") -> Archive:
     Args:
         objects_id: as `Archive.open` takes it.
     Raises:
-        CommandError: the node runs.
+        CommandError: the node runs, or is of another user.
         ArchiveError: the archive cannot be opened.
     """
     from lfscp.archive.errors import ArchiveInUseError
     from lfscp.node.parts import open_archive
 
+    _require_user_of_node(settings)
     try:
         return open_archive(settings, objects_id=objects_id)
     except ArchiveInUseError as error:
@@ -36,18 +40,40 @@ def open_beside_or_stopped(settings: Settings) -> tuple[Archive, bool]:
     Returns:
         The archive, and whether the node runs.
     Raises:
-        CommandError: the node is just starting.
+        CommandError: the node is just starting, or is of another user.
         ArchiveError: the archive cannot be opened.
     """
     from lfscp.archive.data_folder import join_node
     from lfscp.archive.errors import ArchiveInUseError
     from lfscp.node.parts import open_archive
 
+    _require_user_of_node(settings)
     try:
         joined = join_node(settings.data_dir)
         return open_archive(settings, joined=joined), joined is not None
     except ArchiveInUseError as error:
         raise CommandError(f"{error.reason}; {error.hint}") from error
+
+
+def _require_user_of_node(settings: Settings) -> None:
+    """Refuse root where the node is of another user, who could not read what root stores."""
+    from lfscp.archive.data_folder import LOCK_FILE
+
+    with suppress(FileNotFoundError):
+        owner = (settings.data_dir / LOCK_FILE).stat().st_uid
+        if os.geteuid() == 0 and owner != 0:
+            name = _name_of(owner)
+            raise CommandError(
+                f"the node of {settings.data_dir} is of the user {name}, who could not read the "
+                f"files of root; run this as that user: sudo -u '{name}' lfscp"
+            )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"  # as sudo takes it
 
 
 def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:

@@ -5,12 +5,16 @@ Nothing is changed: neither an index is made nor one brought to a new schema.
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, NullPool, create_engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import INDEX_FILE
@@ -47,11 +51,11 @@ def examine(settings: Settings) -> IndexExamination:
     result = IndexExamination()
     url = settings.index.url or sqlite_url(settings.data_dir / INDEX_FILE)
     path = sqlite_path(url)
-    if path is not None and not path.exists():
-        result.findings.append(_no_file(settings, str(path)))
-        return result
     try:
-        with _connected(url) as connection:
+        if path is not None and not os.path.lexists(path):
+            result.findings.append(_no_file(settings, str(path)))
+            return result
+        with _connected(url) if path is None else _read_only(path) as connection:
             result.findings += _look(connection)
             if revision_of(connection) == HEAD:
                 newest = select(instance.c.received_at).order_by(instance.c.id.desc()).limit(1)
@@ -59,6 +63,9 @@ def examine(settings: Settings) -> IndexExamination:
                 result.newest_s = None if at is None else at / 1000
     except ArchiveError as error:
         result.findings.append(wrong(_SUBJECT, error.reason, error.hint))
+    except PermissionError as error:
+        reason = f"the index cannot be looked at: {error.filename}: {error.strerror}"
+        result.findings.append(wrong(_SUBJECT, reason, "run it as the user of the node"))
     except (SQLAlchemyError, OSError) as error:
         reason = reason_of(error)
         advice = (
@@ -87,6 +94,20 @@ def _connected(url: str) -> Iterator[Connection]:
             yield connection
     finally:
         database.close()
+
+
+@contextmanager
+def _read_only(path: Path) -> Iterator[Connection]:
+    """An SQLite file, of which nothing is changed, nor is anything made beside it."""
+
+    def connect() -> sqlite3.Connection:
+        # Without a write-ahead log nobody has the file open, and it need not be locked.
+        mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
+        return sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=_WAIT_S)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
 
 
 def _look(connection: Connection) -> Iterator[Finding]:

@@ -29,13 +29,22 @@ def examine(resolved: Resolved, *, asks_peers: bool = True) -> Iterator[Finding]
     is_running = is_in_use(settings.data_dir)
     word = "runs" if is_running else "does not run"
     yield fine(_NODE, f"the node {word}; its data folder is {settings.data_dir}")
-    yield from folders.examine(resolved)
+    yield from _as_far_as_possible("rights", folders.examine(resolved))
     index = database.examine(settings)
     yield from index.findings
     yield from ports.examine(settings, is_running=is_running)
     yield from clock.examine(index.newest_s)
     if asks_peers:
         yield from peers.examine(settings)
+
+
+def _as_far_as_possible(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings, and what ended them if something cannot be looked at."""
+    try:
+        yield from findings
+    except OSError as error:
+        advice = "run it as the user of the node, or as root"
+        yield wrong(subject, f"{error.filename}: {error.strerror}", advice)
 
 
 def _configuration(resolved: Resolved) -> Iterator[Finding]:

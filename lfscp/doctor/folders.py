@@ -44,26 +44,36 @@ def _folders(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 
 def _rights(name: str, folder: Path) -> Finding:
-    try:
-        owner = pwd.getpwuid(folder.stat().st_uid).pw_name
-    except KeyError:
-        owner = f"uid {folder.stat().st_uid}"
+    owner = _name_of(folder.stat().st_uid)
     us = os.geteuid()
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-        me = pwd.getpwuid(us).pw_name
-        advice = f"sudo -u {owner} lfscp doctor; or chown -R {me} {folder}"
+        me = _name_of(us)
+        advice = f"sudo -u '{owner}' lfscp doctor; or chown -R '{me}' {folder}"
         return wrong(_RIGHTS, f"{name}: {folder} is of {owner}, and {me} may not use it", advice)
     if folder.stat().st_mode & stat.S_IRWXO:
         text = f"{name}: everybody on this machine may look into {folder}"
         return warning(_RIGHTS, text, f"chmod o= {folder}")
     if us == 0 and owner != "root":
         text = f"{name}: {folder} is of {owner}, and you are root"
-        advice = f"run the other commands as its owner, else new files are of root: sudo -u {owner}"
+        advice = (
+            f"run the other commands as its owner, else new files are of root: sudo -u '{owner}'"
+        )
         return warning(_RIGHTS, text, advice)
     return fine(_RIGHTS, f"{name}: {folder} may be used, and is of {owner}")
 
 
+def _name_of(uid: int) -> str:
+    """The name of a user; sudo and chown take #UID and UID of one that has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # as of containers that run under a number
+        return f"#{uid}"
+
+
 def _could_be_made(name: str, folder: Path) -> Finding:
+    if os.path.lexists(folder):
+        advice = "name a folder, or remove what is there"
+        return wrong(_RIGHTS, f"{name}: {folder} is no folder", advice)
     above = next(each for each in folder.parents if each.exists())
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK, effective_ids=True):
         return fine(_RIGHTS, f"{name}: {folder} is not there yet; the first start makes it")

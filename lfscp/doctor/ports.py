@@ -39,6 +39,8 @@ def _ports(settings: Settings) -> Iterator[tuple[str, str, int]]:
         yield "tls.port (DICOM with TLS)", server.host, tls.port
     if web.enabled:
         yield "web.port (page)", web.host, web.port
+    if web.enabled and settings.ohif.enabled and "port" in settings.ohif.model_fields_set:
+        yield "ohif.port (OHIF)", web.host, settings.ohif.port  # the default one may be taken
     if settings.worklist.hl7_port:
         yield "worklist.hl7_port (HL7)", server.host, settings.worklist.hl7_port
 

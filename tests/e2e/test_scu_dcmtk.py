@@ -255,4 +255,6 @@ def test_a_peer_that_ignores_a_c_cancel_is_left(monkeypatch: pytest.MonkeyPatch)
             list(find(peer, study(), cancel=cancel))
     finally:
         left.set()
+        for served in server.active_associations:
+            served.join(10)  # it closes its socket, which a shutdown would leave open
         ae.shutdown()

@@ -121,9 +121,15 @@ def test_who_asks_for_it_runs_without_the_tests_that_need_more(
     assert "prepared" in done.stdout
 
 
-@pytest.mark.parametrize("part", ["unit", "pythons"])
-def test_the_unit_tests_need_less(programs: Path, source: Path, part: str) -> None:
-    done = run(programs, source, part)
+def test_the_unit_tests_need_nothing(programs: Path, source: Path) -> None:
+    done = run(programs, source, "unit")
+    assert done.returncode == 0
+    assert "prepared" in done.stdout
+    assert "SKIPPED" not in done.stderr
+
+
+def test_those_on_further_pythons_need_less(programs: Path, source: Path) -> None:
+    done = run(programs, source, "pythons")
     assert done.returncode == 1
     missing = done.stderr.splitlines()[0].removeprefix("scripts/test: not installed: ").split()
     assert set(missing) <= {"openssl", "postgresql"}
@@ -149,9 +155,11 @@ def tested(source: Path) -> Path:
     # In one process, and without what takes long to import.
     quick = "--numprocesses=0 -p no:hypothesispytest -p no:anyio"
     program(made / "pytest", f'exec {sys.executable} -m pytest "$@" {quick}')
-    (source / "tests/unit").mkdir(parents=True)
+    for folder in ("unit", "integration"):
+        (source / "tests" / folder).mkdir(parents=True)
     (source / "tests/test_some.py").write_text(TESTS)
     (source / "tests/unit/test_unit.py").write_text("def test_one():\n    pass\n")
+    (source / "tests/integration/test_two.py").write_text("def test_two():\n    pass\n")
     return source
 
 
@@ -218,7 +226,7 @@ def test_what_mypy_finds_is_shown_after_the_tests_and_fails_the_run(
     [((), {}, 0), ((), {"CI": "1"}, 1), (("pythons",), {}, 1), (("unit",), {"CI": "1"}, 0)],
     ids=["all", "all in CI", "pythons", "unit in CI"],
 )
-def test_the_unit_tests_run_on_further_pythons(
+def test_tests_run_on_further_pythons(
     programs: Path,
     tested: Path,
     arguments: tuple[str, ...],

@@ -70,7 +70,7 @@ class Condition:
 
 
 def conditions_of(wanted: StudyFilter) -> Iterator[Condition]:
-    """The conditions of a filter."""
+    """The conditions of a filter; those that take longest to look for come first."""
     for word in words_of(wanted.text):
         yield _names(word)
     yield from _of_words(wanted)

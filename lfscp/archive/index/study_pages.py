@@ -16,13 +16,12 @@ from sqlalchemy import (
     Select,
     func,
     select,
-    true,
     tuple_,
 )
 
 from lfscp.archive.index.browse import MAX_PAGE, STUDY_ROW, Cursor, Page, describe_studies
 from lfscp.archive.index.study_filter import Condition, StudyFilter, conditions_of
-from lfscp.archive.index.tables.dialects import unindexed
+from lfscp.archive.index.tables.dialects import among, unindexed
 from lfscp.archive.index.tables.schema import series, study
 from lfscp.archive.index.tables.study_tables import study_label, study_source
 
@@ -39,7 +38,6 @@ ORDERS: Final[dict[str, tuple[Column[Any], ...]]] = {
 }
 DEFAULT_ORDER: Final = "-date"
 _FEW: Final = 2_000  # rows that are quickly sorted
-_SOME: Final = 20_000  # rows that are quickly tested
 _KEY: Final = "key_"  # before the names of a row's sort key
 
 
@@ -65,31 +63,60 @@ class StudySearch:
 
     It looks first for a condition that leaves few studies. They are tested by the other conditions
     and sorted. If there is none, studies are read in their order and tested: enough match soon.
+    Of a condition that leaves some thousands, these are tested to count what matches.
     """
 
     def __init__(self, connection: Connection, wanted: StudyFilter | None = None) -> None:
         self._connection = connection
         self._tests = list(conditions_of(wanted or StudyFilter()))
+        self._count_of_many: int | None = None  # if it was found on the way
         self._few = self._keys_of_few()
 
     def _keys_of_few(self) -> list[int] | None:
-        """The keys of all studies that match, if these are few and easily found."""
-        found = [(self._keys(each.keys, _FEW + 1), each) for each in self._tests]
-        fewest, smallest = min(found, key=lambda each: len(each[0]), default=([], None))
-        if smallest is None:
-            return None
-        others = [each for each in self._tests if each is not smallest]
-        if len(fewest) <= _FEW:
-            fewest = list(dict.fromkeys(fewest))
-            return self._tested(study.c.id.in_(fewest), others) if others else fewest
-        if not others:
-            return None
-        keys = self._tested(true(), self._tests)
-        return keys if len(keys) <= _FEW else None
+        """The keys of all studies that match, if these are few and easily found.
 
-    def _tested(self, of_these: ColumnElement[bool], others: list[Condition]) -> list[int]:
-        tests = [each.blind_test for each in others]
-        return self._keys(select(study.c.id).where(of_these, *tests), _FEW + 1)
+        If some thousands match, they are counted.
+        """
+        if not self._tests:
+            return None
+        least = self._least(_FEW) or self._least(MAX_COUNT)
+        if least is not None:
+            keys = self._tested(*least)
+        elif len(self._tests) > 1:
+            keys = self._keys(self._matching(blind=True), MAX_COUNT + 1)
+        else:
+            return None
+        if len(keys) <= _FEW:
+            return keys
+        self._count_of_many = len(keys)
+        return None
+
+    def _least(self, most: int) -> tuple[Condition, list[int]] | None:
+        """The condition that the fewest studies meet, and their keys; None if all leave too many.
+
+        Words come last: they are looked for in a whole index, unless others leave few already.
+        """
+        least: tuple[Condition, list[int]] | None = None
+        limit = most + 1
+        for each in reversed(self._tests):
+            keys = self._keys(each.keys, limit)
+            if len(keys) < limit:
+                least, limit = (each, keys), len(keys)
+                if limit <= _FEW:
+                    break
+        return least
+
+    def _tested(self, met: Condition, keys: list[int]) -> list[int]:
+        """Those of the studies that meet one condition which meet the others."""
+        tests = [each.blind_test for each in self._tests if each is not met]
+        if not tests:
+            return list(dict.fromkeys(keys))
+        return self._keys(select(study.c.id).where(among(study.c.id, keys), *tests), len(keys))
+
+    def _matching(self, *, blind: bool = False) -> Select[Any]:
+        """The keys of all that match, in any order."""
+        tests = [each.blind_test if blind else each.test for each in self._tests]
+        return select(study.c.id).where(*tests)
 
     def _keys(self, statement: Select[Any] | CompoundSelect[Any], limit: int) -> list[int]:
         """Keys, some perhaps several times."""
@@ -103,8 +130,9 @@ class StudySearch:
         """How many studies match; MAX_COUNT + 1 when there are more than MAX_COUNT."""
         if self._few is not None:
             return len(self._few)
-        matching = select(study.c.id).where(*(each.test for each in self._tests))
-        return self._count(matching, MAX_COUNT + 1)
+        if self._count_of_many is not None:
+            return self._count_of_many
+        return self._count(self._matching(), MAX_COUNT + 1)
 
     def page(
         self,
@@ -144,7 +172,7 @@ class StudySearch:
     def _conditions(self, columns: tuple[Column[Any], ...]) -> list[ColumnElement[bool]]:
         """The conditions of a page; only the column that it is ordered by may bound the rows."""
         if self._few is not None:
-            return [study.c.id.in_(self._few)]
+            return [among(study.c.id, self._few)]
         return [each.test if each.column is columns[0] else each.blind_test for each in self._tests]
 
 

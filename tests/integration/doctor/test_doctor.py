@@ -6,6 +6,8 @@ import os
 import socket
 import sqlite3
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,80 @@ def test_each_peer_is_asked_and_advice_fits_what_it_does(folder: Path) -> None:
     assert down.verdict is Verdict.WARNING
     assert "Connection refused" in down.text
     assert "is it up" in down.advice
+
+
+def as_another_user(act: Callable[[], object], uid: int = 54_321) -> str:
+    """What something done by a user without a name gives, as text; in a process of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            said = str(act())
+        except BaseException as error:  # noqa: BLE001 - the parent says it
+            said = f"raised {error!r}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        said = file.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_folder_of_another_user_is_named_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made, "locked", "data")
+        folder.mkdir(parents=True, mode=0o700)
+        Path(made).chmod(0o755)
+        looked_at = resolved(tmp_path)
+        for at in (folder, folder.parent):
+            at.chmod(0o700)
+            settings = looked_at.settings.model_copy(update={"data_dir": at})
+            mine = replace(looked_at, settings=settings)
+            said = as_another_user(lambda mine=mine: list(examine(mine, asks_peers=False)))
+            assert "raised" not in said
+            assert "Permission denied" in said
+            assert "subject='clock'" in said
+        assert "#54321 may not use it" in said or "locked" in said
+
+
+def test_an_index_is_only_looked_at(folder: Path) -> None:
+    file = folder / INDEX_FILE
+    file.touch()
+    (fresh,) = found(resolved(folder), "database")
+    assert (fresh.verdict, file.stat().st_size) == (Verdict.FINE, 0)
+    file.unlink()
+    Index(sqlite_url(file)).close()
+    before = {each.name: each.read_bytes() for each in folder.iterdir()}
+    (whole,) = found(resolved(folder), "database")
+    assert whole.verdict is Verdict.FINE
+    assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
+
+
+def test_what_is_no_folder_and_no_file_is_wrong(tmp_path: Path, folder: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert Verdict.WRONG in {each.verdict for each in found(resolved(loop), "rights")}
+    (folder / INDEX_FILE).symlink_to(folder / INDEX_FILE)
+    (looped,) = found(resolved(folder), "database")
+    assert looped.verdict is Verdict.WRONG
+
+
+def test_the_port_of_ohif_is_looked_at_if_it_was_chosen(folder: Path) -> None:
+    port = free_port()
+    text = f"[web]\nport = {free_port()}\n[ohif]\nport = {port}\n"
+    looked_at = resolved(folder, text)
+    web = looked_at.settings.web.model_copy(update={"enabled": True})
+    settings = looked_at.settings.model_copy(update={"web": web})
+    with socket.create_server(("127.0.0.1", port)):
+        ports = found(replace(looked_at, settings=settings), "ports")
+    taken = [each for each in ports if each.verdict is Verdict.WRONG]
+    assert [each.text for each in taken] == [
+        f"ohif.port (OHIF): 127.0.0.1:{port} is taken by another program"
+    ]

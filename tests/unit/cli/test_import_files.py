@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
+from lfscp.archive.data_folder import LOCK_FILE
+from lfscp.cli.errors import CommandError
+from lfscp.cli.import_files import import_files
 from lfscp.config import Settings
 from lfscp.dicom.part10.file_meta import part10_header
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
@@ -269,3 +274,14 @@ def test_private_sop_classes_are_refused_where_they_are_not_wanted(
     (reason,) = said.values()
     assert reason.startswith("SOP class 1.2.840.99999.5.1.4.1.1.2 is not accepted; name it in ")
     assert imported(file)[:2] == (0, "1 stored\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may do something for another user")
+def test_root_stores_nothing_that_the_user_of_the_node_could_not_read(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = Path(shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path))
+    assert import_files(settings, file) == 0
+    os.chown(settings.data_dir / LOCK_FILE, 54_321, 54_321)
+    with pytest.raises(CommandError, match="is of the user #54321"):
+        import_files(settings, file)

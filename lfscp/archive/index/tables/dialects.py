@@ -6,10 +6,21 @@ Everything else of the SQL is portable. How they are connected to, locked and re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Dialect, Insert, Table, Text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Dialect,
+    Insert,
+    Table,
+    Text,
+    TypeDecorator,
+    bindparam,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -77,6 +88,41 @@ class unindexed(FunctionElement[Any]):  # noqa: N801 - a word of SQL
         self.type = value.type
 
 
+class _KeyList(TypeDecorator[Sequence[int]]):
+    """Keys as one parameter: an array, or JSON for SQLite, which has no arrays."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """An array, not its text: PostgreSQL would read the text again for each row."""
+        is_array = dialect.name == "postgresql"
+        return dialect.type_descriptor(ARRAY(BigInteger()) if is_array else Text())
+
+    def process_bind_param(self, value: Sequence[int] | None, dialect: Dialect) -> Any:
+        """The keys, or their text."""
+        keys = list(value or ())
+        return keys if dialect.name == "postgresql" else f"[{','.join(map(str, keys))}]"
+
+
+class _among(FunctionElement[bool]):  # noqa: N801 - a word of SQL
+    type = Boolean()
+    inherit_cache = True
+    name = "among"
+
+    def self_group(self, against: Any = None) -> Any:  # noqa: ARG002 - SQLAlchemy's own
+        """Itself: SQLite would not look for the keys of `(key IN …) = 1`."""
+        return self
+
+
+def among(key: ColumnElement[int], keys: Sequence[int]) -> ColumnElement[bool]:
+    """Whether a key is one of these, which may be thousands.
+
+    They are one parameter, so that a statement costs the same to make for any number of them.
+    """
+    return _among(key, bindparam(None, keys, type_=_KeyList()))
+
+
 _INTEGER: Final = "substring({} from '^ *([+-]?[0-9]{{1,18}})')"
 _spell(
     leading_integer,
@@ -84,6 +130,11 @@ _spell(
     postgresql=f"coalesce(CAST({_INTEGER} AS BIGINT), 0)",
 )
 _spell(holds_text, sqlite="{} LIKE {} ESCAPE '\\'", postgresql="{} ILIKE {}")
+_spell(
+    _among,
+    sqlite="{} IN (SELECT value FROM json_each({}))",
+    postgresql="{} = ANY ({})",
+)
 _spell(unindexed, sqlite="+({})", postgresql="({})")
 _spell(
     now_ms,

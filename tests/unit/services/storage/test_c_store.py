@@ -27,7 +27,7 @@ SETTINGS = Settings.model_validate(
 class FakeAssociation:
     def __init__(self, calling: str) -> None:
         request = SimpleNamespace(calling_ae_title=calling, called_ae_title="LFSCP")
-        self.name = "association"
+        self.name, self.is_requestor = "association", False
         self.requestor = SimpleNamespace(
             ae_title=calling, address="127.0.0.1", port=4000, primitive=request
         )
