@@ -58,10 +58,12 @@ def remove_unused(
     Args:
         before_ms: newer files stay, since other nodes may write them; None without other nodes.
     Returns:
-        The paths that are done: their files are gone, or have a row again.
+        The paths that are done: their files are gone, or have a row again, or are kept.
     """
     rows = {path: index.find(instance_of(path)) for path in paths}
     again = {path for path, row in rows.items() if row is not None and row.path == path}
+    with index.engine.connect() as connection:
+        again |= kept_among(connection, paths)
     unused = [path for path in paths if path not in again]
     gone: list[str] = []
     if before_ms is not None:

@@ -99,7 +99,8 @@ def explain(
         if as_json:
             tell_json({**asdict(each), "actions": does})
         else:
-            tell("\n".join([_told(each), *(f"  {line}" for line in does)]))
+            for line in (_told(each), *(f"  {one}" for one in does)):
+                tell(line)
     raise typer.Exit(0 if any(each.goes for each in found) else 1)
 
 

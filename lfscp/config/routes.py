@@ -76,12 +76,13 @@ class RouteSettings(Section):
     actions: ListOf[dict[str, Any]] = setting(
         (),
         "What is done to an object before it is sent, in this order: a list of tables with "
-        "one action each.",
+        "one action each: coerce, deidentify, plugin or transfer_syntax.",
     )
     transfer_syntax: str = setting(
         "",
-        "Transfer syntax in which objects are sent, by keyword or UID. Empty: as they are stored, "
-        "or uncompressed if the peer takes nothing else.",
+        "Transfer syntax in which objects are sent, by keyword or UID: ExplicitVRLittleEndian, "
+        "ImplicitVRLittleEndian, RLELossless, JPEGLSLossless or JPEG2000Lossless. Empty: as they "
+        "are stored, or uncompressed if the peer takes nothing else.",
     )
     priority: Int = setting(
         0, "Routes with a higher number are sent first to the same peer.", ge=-100, le=100

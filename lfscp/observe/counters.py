@@ -34,10 +34,15 @@ class Board:
         self.values = memoryview(bytearray()).cast(_NUMBER)  # this process's line
         self._all = self.values
 
-    def reserve(self, instrument: Counter | Gauge | Histogram, numbers: int) -> int:
-        """Place an instrument on the board, before `share`; where its numbers begin."""
+    def reserve(self, instrument: Counter | Gauge | Histogram | None, numbers: int) -> int:
+        """Place an instrument on the board, before `share`; where its numbers begin.
+
+        Args:
+            instrument: None for one that is no metric.
+        """
         start = self._length
-        self.instruments.append(instrument)
+        if instrument is not None:
+            self.instruments.append(instrument)
         self._length += numbers
         self._all = memoryview(bytearray(self._length * _BYTES)).cast(_NUMBER)
         self.values = self._all
@@ -61,11 +66,17 @@ class Board:
 
     def sums(self) -> list[float]:
         """Every number, summed over all processes."""
+        lines = self.lines()
+        if len(lines) == 1:
+            return lines[0]
+        return [sum(each) for each in zip(*lines, strict=True)]
+
+    def lines(self) -> list[list[float]]:
+        """The numbers of each process."""
         numbers = [float(each) for each in self._all]
         if self._lines == 1:
-            return numbers
-        lines = (numbers[at : at + self._length] for at in range(0, len(numbers), self._length))
-        return [sum(each) for each in zip(*lines, strict=True)]
+            return [numbers]
+        return [numbers[at : at + self._length] for at in range(0, len(numbers), self._length)]
 
 
 class Count:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from lfscp.observe.counters import OTHER, Board, Counter, Gauge, Histogram
+from lfscp.observe.named_counts import NamedCounts
 
 SECONDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -292,6 +293,10 @@ PLUGIN_CALLS: Final = _counter(
     "since too many events waited.",
     hook=PLUGIN_HOOKS,
     outcome=("done", "refused", "failed", "overdue", "lost"),
+)
+# The same for each plug-in, whose names are not known here; the page shows them.
+CALLS_OF_PLUGINS: Final = NamedCounts(
+    BOARD, ("done", "refused", "failed", "overdue", "lost", "waiting")
 )
 PLUGIN_EVENTS: Final = _gauge(
     "lfscp_plugin_waiting_events", "Events that plug-ins are still to be told."

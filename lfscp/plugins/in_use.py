@@ -52,15 +52,26 @@ class PluginInUse:
         except BaseException as error:  # noqa: BLE001 - the next event is told all the same
             self.failed(hook, error)
         else:
-            metrics.PLUGIN_CALLS.of(hook, "done").add()
+            self.count(hook, "done")
+
+    def count(self, hook: str, outcome: str) -> None:
+        """Count a call."""
+        metrics.PLUGIN_CALLS.of(hook, outcome).add()
+        metrics.CALLS_OF_PLUGINS.add(self.loaded.name, outcome)
+
+    def count_waiting(self) -> int:
+        """Say how many events wait."""
+        waiting = len(self.queue)
+        metrics.CALLS_OF_PLUGINS.set(self.loaded.name, "waiting", waiting)
+        return waiting
 
     def failed(self, hook: str, error: BaseException) -> None:
         """Count and name a call that raised, or was overdue."""
         if isinstance(error, DecisionOverdueError):
-            metrics.PLUGIN_CALLS.of(hook, "overdue").add()
+            self.count(hook, "overdue")
             self.say("plug-in did not answer in time", hook)
             return
-        metrics.PLUGIN_CALLS.of(hook, "failed").add()
+        self.count(hook, "failed")
         # Not the text, which may quote a patient's data.
         self.say("plug-in failed", hook, reason=type(error).__name__, exc_info=error)
 

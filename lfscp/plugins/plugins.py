@@ -94,6 +94,7 @@ class Plugins:
     def start(self) -> None:
         """Begin in this process: each plug-in hears of the startup first."""
         self._is_started = True
+        self._count_waiting()  # that of a predecessor is over
         self._tell("startup")
         self._watch_for_hanging()
 
@@ -226,7 +227,7 @@ class Plugins:
                     answer = Refusal(f"plug-in {each.loaded.name} failed", is_temporary=True)
             else:
                 outcome = "done" if answer is None else "refused"
-                metrics.PLUGIN_CALLS.of(hook, outcome).add()
+                each.count(hook, outcome)
             if isinstance(answer, Refusal):
                 return answer if isinstance(answer.reason, str) else _in_words(answer)
         return None
@@ -262,11 +263,11 @@ class Plugins:
             reason = f"plug-in {name} failed, see the log"
             raise PluginError("change the object", reason) from error
         if isinstance(changed, Refusal):
-            metrics.PLUGIN_CALLS.of(ACTION, "refused").add()
+            plugin.count(ACTION, "refused")
             raise PluginRefusalError(
                 "change the object", changed.reason, is_temporary=changed.is_temporary
             )
-        metrics.PLUGIN_CALLS.of(ACTION, "done").add()
+        plugin.count(ACTION, "done")
         return dataset if changed is None else changed
 
     # --- telling ---
@@ -318,11 +319,11 @@ class Plugins:
             self._count_waiting()
 
     def _run_told(self, plugin: PluginInUse, hook: str, arguments: dict[str, Any]) -> None:
-        plugin.run_told(hook, **arguments)
         self._count_waiting()
+        plugin.run_told(hook, **arguments)
 
     def _count_waiting(self) -> None:
-        metrics.PLUGIN_EVENTS.set(sum(len(each.queue) for each in self._in_use))
+        metrics.PLUGIN_EVENTS.set(sum(each.count_waiting() for each in self._in_use))
 
     def _watch_for_hanging(self) -> None:
         if self._watch is None and any(hook in TOLD for hook in self._by_hook):
@@ -376,7 +377,7 @@ class Plugins:
         if not (added is None or isinstance(added, kind)):
             reason = f"{hook} of plug-in {name} must give None or {kind.__name__}"
             raise PluginError("add what a plug-in brings", reason)
-        metrics.PLUGIN_CALLS.of(hook, "done").add()
+        plugin.count(hook, "done")
         return added
 
 

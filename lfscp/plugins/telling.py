@@ -52,7 +52,7 @@ class Queue:
         """Tell it later; never waits."""
         with self._changed:
             if self._is_ending:
-                _LOST[hook].add()
+                self._count_lost(hook)
                 return
             if len(self._waiting) < self._size:
                 self._append(hook, call)
@@ -67,8 +67,12 @@ class Queue:
             self._thread.start()
         self._changed.notify()
 
-    def _lose(self, hook: str) -> None:
+    def _count_lost(self, hook: str) -> None:
         _LOST[hook].add()
+        metrics.CALLS_OF_PLUGINS.add(self._plugin, "lost")
+
+    def _lose(self, hook: str) -> None:
+        self._count_lost(hook)
         with self._changed:
             self._lost += 1
             now = time.monotonic()
@@ -114,7 +118,7 @@ class Queue:
             lost = self._lost + len(left)
             running = self._running
         for hook, _ in left:
-            _LOST[hook].add()
+            self._count_lost(hook)
         if lost or (thread is not None and not self._has_ended.is_set()):
             at = running[0] if running is not None else left[0][0] if left else "stored"
             self._say("plug-in left behind at the end", at, lost=lost)

@@ -2,6 +2,7 @@
 
 Rules: an object goes from the queue only when the destination has it. If the destination cannot be
 asked, the queue waits, and its order stays. If one object is refused, it waits, and the others go.
+So does one at which the destination broke off several times in a row: it may be the cause.
 What was sent is noted after each batch, and whenever sending ends, so that little is sent twice.
 """
 
@@ -24,7 +25,7 @@ from lfscp.routing.queues import Failure, Item, QueueName, Queues
 from lfscp.routing.routes import Route
 from lfscp.routing.schedule import is_open
 from lfscp.routing.sending import Sending
-from lfscp.scu.errors import GivenUpError, PeerError
+from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -35,6 +36,8 @@ _BATCH: Final = 50  # objects that are noted together, for each association
 _STAY_S: Final = 5.0  # with an association that has nothing to do
 _LOOK_EVERY_S: Final = 0.2
 _DAY_MS: Final = 86_400_000
+# How a destination fails that was there, and may have failed because of an object.
+_WITH_OBJECTS: Final = (PeerErrorKind.ABORTED, PeerErrorKind.TIMED_OUT, PeerErrorKind.REFUSED)
 _INTERNAL: Final = "internal error, see the log"
 
 
@@ -129,7 +132,8 @@ class Delivery:
             self._queues.gone(self.name, batch.gone, "no longer in the archive")
         if route.actions:
             self._leave_out_made(batch)
-        errors: list[PeerError] = []
+        reasons: list[str] = []
+        has_broken = True
         for peer in route.alternatives(self.name.destination):
             todo = batch.left(but_for=peer)
             if not todo or self._stopping.is_set():
@@ -139,12 +143,18 @@ class Delivery:
             except GivenUpError:
                 return True
             except PeerError as error:
-                errors.append(error)
+                reasons.append(str(error))
+                has_broken &= error.kind in _WITH_OBJECTS
+            except (ArchiveError, OSError):
+                raise
+            except Exception as error:  # the object may be the cause
+                LOG.error("a route failed unexpectedly", **self._fields, exc_info=error)  # noqa: TRY400
+                reasons.append(_INTERNAL)
             finally:
                 self._note(route, peer, batch)
-        if not batch.left() or not errors:
+        if not (left := batch.left()) or not reasons:
             return True
-        self._wait_for_peer(route, errors)
+        self._wait_for_peer(route, reasons, left[0] if has_broken else None)
         return False
 
     def _leave_out_made(self, batch: Batch) -> None:
@@ -173,9 +183,9 @@ class Delivery:
             metrics.ROUTED_INSTANCES.of("sent").add(len(sent))
         note_failed(self._queues, self.name, route, failed)
 
-    def _wait_for_peer(self, route: Route, errors: Sequence[PeerError]) -> None:
-        reason = "; ".join(str(error) for error in errors)
-        over = self._queues.unreachable(self.name, reason, *times_of(route))
+    def _wait_for_peer(self, route: Route, reasons: Sequence[str], broke_at: Item | None) -> None:
+        reason = "; ".join(reasons)
+        over = self._queues.unreachable(self.name, reason, *times_of(route), broke_at=broke_at)
         LOG.warning("a destination cannot be reached", **self._fields, reason=reason)
         if over:
             metrics.ROUTED_INSTANCES.of("given up").add(over)

@@ -69,6 +69,6 @@ def open_outlet(
         cancel=cancel,
         priority=_HIGH if priority > 0 else _LOW if priority < 0 else _MEDIUM,
         may_decode=settings.retrieve.decode_when_needed,
-        transfer_syntax_uid=route.transfer_syntax_uid,
+        transfer_syntax_uid="" if route.actions else route.transfer_syntax_uid,
         locate=locate,
     )

@@ -1,7 +1,8 @@
 """The queues in the index: what waits for each destination, and which node serves it.
 
-Rules: one node serves a queue at a time, and renews its lease by the database's clock. If a node
-gives no sign of life, another takes its queues. An item goes only when its destination has the
+Rules: one process of one node serves a queue at a time, and renews its lease by the database's
+clock: a node that hands over to a new version has two for a while. If it gives no sign of life,
+another takes its queues. An item goes only when its destination has the
 object. If the object was stored again meanwhile, its version is another, and it goes once more.
 """
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 _PER_STATEMENT: Final = 300  # SQLite's oldest limit is 999 parameters
 _LONGEST_DELAY_MS: Final = 3_600_000
-_FARTHEST_MS: Final = 86_400_000  # no setting has a longer delay before a retry
+_FARTHEST_MS: Final = 2 * 86_400_000  # no setting has a longer delay before a retry
+_BREAKS: Final = 3  # in a row, until the object at which the destination breaks off waits
 _Result = TypeVar("_Result")
 _ITEM: Final = tuple(
     route_item.c[name]
@@ -87,7 +89,7 @@ class Queues:
     """The queues of all nodes, and this one's hold on those it serves. Any thread may call it.
 
     Args:
-        node: this one.
+        node: this one, and its process.
         lease_ms: how long it holds a queue without renewing that.
     """
 
@@ -171,6 +173,18 @@ class Queues:
         mine = update(route_queue).where(route_queue.c.holder == self._node)
         mine = mine if name is None else mine.where(_is(name))
         self._work(lambda one: one.execute(mine.values(holder="", held_until=0)))
+
+    def release_ended(self, has_ended: Callable[[str], bool]) -> None:
+        """Free the queues of those who have ended, as far as that is known."""
+        holders = select(route_queue.c.holder).where(route_queue.c.holder != "").distinct()
+        ended = [
+            each
+            for each in self._read(lambda one: one.execute(holders).scalars().all())
+            if has_ended(each)
+        ]
+        if ended:
+            free = update(route_queue).where(route_queue.c.holder.in_(ended))
+            self._work(lambda one: one.execute(free.values(holder="", held_until=0)))
 
     # --- what to send ---
 
@@ -306,9 +320,20 @@ class Queues:
 
         return self._work(work) if failures else []
 
-    def unreachable(self, name: QueueName, reason: str, delay_ms: int, keep_ms: int) -> int:
+    def unreachable(
+        self,
+        name: QueueName,
+        reason: str,
+        delay_ms: int,
+        keep_ms: int,
+        *,
+        broke_at: Item | None = None,
+    ) -> int:
         """The destination cannot be asked: the queue waits, longer each time.
 
+        Args:
+            broke_at: the object at which it broke off. After several times in a row the object
+                waits longer than the queue, so that the others go before it.
         Returns:
             How many objects were given up, since they have waited for too long.
         """
@@ -327,6 +352,11 @@ class Queues:
                 )
             )
             one.execute(waits)
+            if broke_at is not None and failures + 1 >= _BREAKS:
+                delay = 2 * _delay_ms(delay_ms, max(failures, broke_at.failures))
+                behind = {"failures": broke_at.failures + 1, "next_attempt_at": now_ms() + delay}
+                this = update(route_item).where(_same([broke_at]))
+                one.execute(this.values(**behind, reason=_told(reason)))
             return _give_up(one, name, keep_ms, reason)
 
         return self._work(work)

@@ -6,6 +6,7 @@ something to send and no other node serves, and renews this node's hold on those
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ _LOOK_EVERY_S: Final = 0.5
 _IDLE_S: Final = 10.0  # between looks while no route is configured
 _RARELY_S: Final = 3600.0
 _TOLD_EVERY_S: Final = 60.0
+_PROCESS: Final = "#"  # between a node and its process, where it is said who holds a queue
 
 
 class RoutingService:
@@ -64,7 +66,9 @@ class RoutingService:
         self._completion = StudyCompletion(archive.index, plugins)
         self._current = current
         lease_s = current.settings.jobs.lease_s
-        self._queues = Queues(archive.index, node_id(archive.data_dir), int(lease_s * 1000))
+        self._node = node_id(archive.data_dir)
+        holder = f"{self._node}{_PROCESS}{os.getpid()}"
+        self._queues = Queues(archive.index, holder, int(lease_s * 1000))
         self._settings = current.settings
         self._routes = self._read(self._settings)
         self._renewing = threading.Lock()
@@ -103,6 +107,7 @@ class RoutingService:
     def _run(self) -> None:
         with suppress(ArchiveError):
             self._queues.release()
+            self._queues.release_ended(self._has_ended)
         while not self._stopping.is_set():
             try:
                 self._completion.look(self._current.settings.plugins.study_quiet_s)
@@ -117,6 +122,19 @@ class RoutingService:
             delivery.stop()
         for delivery in self._deliveries.values():
             delivery.join()
+
+    def _has_ended(self, holder: str) -> bool:
+        """Whether a process of this node has ended; one that hands over to this one has not."""
+        node, _, process = holder.rpartition(_PROCESS)
+        if node != self._node or not process.isdigit():
+            return False
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _is_due(self) -> bool:
         """Whether to look now: rarely, if nothing can have come, since there is no route."""

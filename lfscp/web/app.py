@@ -170,6 +170,7 @@ def create_app(
         turns=Turns(),
         picture_turns=Turns(PICTURES_AT_ONCE),
         viewer=viewer,
+        plugins=plugins,
     )
     problems.install(app)
     if viewer is not None:

@@ -38,6 +38,7 @@ from lfscp.web.status.stored_lately import StoreRates
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
+    from lfscp.plugins.plugins import Plugins
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class Web:
     turns: Turns
     picture_turns: Turns
     viewer: Viewer | None = None
+    plugins: Plugins | None = None
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,6 @@ import clients  # noqa: E402 - after its folder is known
 import dicomweb  # noqa: E402
 from clients import Client, Soak  # noqa: E402
 from ending import in_folder  # noqa: E402
-from peers.targets import lfscp_program  # noqa: E402
 
 EMPTY_S = 300.0  # for the queues, once nobody kills any more
 BATCH = 50  # objects of a queue that are noted together, and may be sent again after a kill
@@ -73,10 +73,11 @@ class Server(dicomweb.Server):
         self.configuration.write_text(text + routes)
 
     def queues(self) -> list[dict[str, object]]:
-        """Its queues, as `lfscp route list` shows them."""
-        command = [lfscp_program(), "route", "list", "--json", "--config", str(self.configuration)]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True)
-        return [json.loads(line) for line in listed.stdout.splitlines()]
+        """Its queues, as its API shows them."""
+        url = f"http://127.0.0.1:{self.http_port}/api/routes/queues"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            queues: list[dict[str, object]] = json.load(answer)
+        return queues
 
     def arrived_from(self, title: str) -> Counter[str]:
         """How often each object came by C-STORE from a node, and was taken."""
@@ -142,8 +143,8 @@ class Run:
         return self.soak.failures
 
     def _start(self, servers: list[Server]) -> None:
-        for each in servers:
-            each.start()
+        with ThreadPoolExecutor(len(servers)) as pool:
+            list(pool.map(Server.start, servers))
         for each in servers:
             each.wait_for_page()
 
@@ -159,8 +160,8 @@ class Run:
                 each.kill()
             self._kills[" and ".join(sorted(each.name for each in which))] += 1
             time.sleep(random.choice([0, 0, 1.0, 4.0]))  # some stay away longer than a lease
-            for each in which:
-                each.start()
+            with ThreadPoolExecutor(len(which)) as pool:
+                list(pool.map(Server.start, which))
             if random.random() < 0.6:  # else one dies while it starts
                 for each in which:
                     each.wait_for_page()

@@ -23,14 +23,22 @@ LOOKS = [
 PATHS = {
     "archive": (
         *("/", f"/studies/{CT_STUDY}", f"/studies/{LOOP_STUDY}", f"/instances/{LOOP_INSTANCE}"),
-        *(f"/viewer/{CT_SERIES}", "/upload"),
+        *(f"/viewer/{CT_SERIES}", "/upload", f"/studies/{CT_STUDY}/correct", "/corrections"),
     ),
     "workflow": (
         *("/worklist?from=", "/worklist/new", "/worklist/items/1"),
         *("/procedure-steps", "/commitments"),
     ),
-    "work": ("/remote", "/jobs", "/node", "/node/log", "/node/audit", "/node/settings"),
+    "work": ("/remote", "/jobs", "/routes", "/node", "/node/log", "/node/audit", "/node/settings"),
 }
+# Its queue waits, since the peer is down.
+ROUTE = """
+[[route]]
+name = "to a workstation"
+when = { any = [{ Modality = ["CT", "MR"] }, { StudyDescription = "*chest*" }] }
+send_to = ["DOWN"]
+hours = ["00:00-24:00"]
+"""
 ADMIN = f"admin:admin:{hash_password('correct horse')}"
 
 
@@ -52,7 +60,7 @@ def local(start_node: Any, tmp_path: Path, users: list[str]) -> Any:
     objects = write_all(tmp_path / "objects")
     return start_node(
         "local",
-        configuration=f'web.roots = ["{objects}"]\nweb.users = {json.dumps(users)}\n',
+        configuration=f'web.roots = ["{objects}"]\nweb.users = {json.dumps(users)}\n{ROUTE}',
         flags=["--http-port", "0", "--peer", "DOWN=127.0.0.1:9"],
     )
 

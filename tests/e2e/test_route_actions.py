@@ -20,6 +20,7 @@ from tests.support.pynetdicom_client import store
 from tests.support.sample_objects import made
 
 DOCUMENT = Path(__file__).parents[2] / "config" / "routing.md"
+TWELVE_BITS = bytes(at % 16 if at % 2 else at for at in range(256)) * 2
 BOTH = pytest.mark.parametrize("index_url", ["sqlite", "postgresql"], indirect=True)
 
 
@@ -109,7 +110,8 @@ def test_a_trial_gets_studies_without_the_people_by_stow(
         )
         (queue,) = queues(config, node.data_dir)
         assert queue["given_up_reason"].startswith("held back: text may be burned into its pixels")
-        assert "held back" in run_lfscp("route", "list", "--config", config).stdout
+        at = ("--config", config, "--data-dir", node.data_dir)
+        assert "held back" in run_lfscp("route", "list", *at).stdout
         found = run_lfscp(
             *("find", url, "--user", "north", "-k", "PatientName", "-k", "PatientIdentityRemoved"),
             *("--level", "STUDY", "--json"),
@@ -275,3 +277,74 @@ def test_an_action_that_cannot_be_is_refused_at_the_start_with_its_file(
     assert refused.returncode == 2, refused.stderr
     assert f"{config}: {said} = " in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_command_line_says_what_actions_would_change(tmp_path: Path) -> None:
+    config, at = tmp_path / "lfscp.toml", ("--data-dir", tmp_path / "data")
+    (rule,) = (
+        text.split("[[route]]")[0].split("[[coercion]]")[1]
+        for text in blocks("CT to another PACS", "toml")
+    )
+    deidentify = {"deidentify": {"key_file": str(key_file(tmp_path))}}
+    config.write_text(
+        f"[[coercion]]{rule}"
+        + peer("DST", 104)
+        + route("plain", actions=[{"coerce": "for the other hospital"}, {"plugin": "none"}])
+        + route("trial", actions=[deidentify], transfer_syntax="ImplicitVRLittleEndian")
+    )
+    file = made(tmp_path, InstitutionName="South")
+    told = run_lfscp("route", "test", file, "--config", config, *at)
+    assert told.stderr == ""
+    assert told.stdout.splitlines() == [
+        "plain: to DST, at once: there is no condition",
+        "  coerce by for the other hospital",
+        '    InstitutionName: "South" -> "North Hospital"',
+        '    IssuerOfPatientID: absent -> "NORTH"',
+        "  change by the plug-in none: it is not asked here",
+        "trial: to DST, at once: there is no condition",
+        "  deidentify: is not held back",
+        "  send as Implicit VR Little Endian",
+        "    transfer syntax: Explicit VR Little Endian -> Implicit VR Little Endian",
+    ]
+    screen = made(tmp_path, BurnedInAnnotation="YES")
+    told = run_lfscp("route", "test", screen, "--config", config, *at)
+    assert "  deidentify: does not go: held back: text may be burned" in told.stdout
+
+
+def test_objects_are_compressed_for_those_who_take_it_and_else_not(
+    start_node: StartNode, dcmtk: Any, tmp_path: Path
+) -> None:
+    takes = start_node("takes", flags=["--aet", "TAKES"])
+    with tools.storescp(tmp_path / "plain", "+xi") as port:  # implicit VR only
+        node = start_node(
+            configuration=peer("TAKES", takes.port)
+            + peer("PLAIN", port)
+            + route("one", to="TAKES", transfer_syntax="JPEGLSLossless")
+            + route("other", to="PLAIN", transfer_syntax="RLELossless")
+        )
+        file = made(tmp_path / "sent", PixelData=TWELVE_BITS)
+        assert store(node.port, file) == [0x0000]
+        wait_until(lambda: here(takes) == names([file]), lambda: node.tail)
+        wait_until(lambda: any((tmp_path / "plain").iterdir()), lambda: node.tail)
+        node.wait_for("sent on", route="other")
+    (compressed,) = arrived(takes)
+    (plain,) = tools.read_all(tmp_path / "plain")
+    assert compressed.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.80"
+    assert plain.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
+    pixels = dcmread(file).pixel_array
+    assert (compressed.pixel_array == pixels).all()
+    assert (plain.pixel_array == pixels).all()
+
+
+def test_stow_gets_the_transfer_syntax_of_the_route(start_node: StartNode, tmp_path: Path) -> None:
+    destination = start_node(
+        "destination", flags=["--aet", "DST", "--http-port", (http := tools.free_port())]
+    )
+    web = f'\n[peers.WEB]\nurl = "http://127.0.0.1:{http}/dicom-web"\n'
+    node = start_node(configuration=web + route(to="WEB", transfer_syntax="JPEG2000Lossless"))
+    file = made(tmp_path / "sent", PixelData=TWELVE_BITS)
+    assert store(node.port, file) == [0x0000]
+    wait_until(lambda: here(destination) == names([file]), lambda: node.tail)
+    (found,) = arrived(destination)
+    assert found.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.90"
+    assert (found.pixel_array == dcmread(file).pixel_array).all()

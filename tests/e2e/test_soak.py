@@ -9,6 +9,7 @@ import pytest
 RUN = Path(__file__).parents[2] / "scripts" / "soaking" / "run.py"
 WORKFLOW = RUN.with_name("workflow.py")
 DICOMWEB = RUN.with_name("dicomweb.py")
+ROUTES = RUN.with_name("routes.py")
 
 
 @pytest.mark.timeout(200)
@@ -77,3 +78,21 @@ def test_what_two_nodes_were_given_by_dicomweb_survives_a_short_soak(tmp_path: P
         for name in ("objects acknowledged", "objects verified byte for byte")
     )
     assert verified >= acknowledged > 0
+
+
+@pytest.mark.timeout(300)
+def test_what_nodes_send_on_by_routes_survives_a_short_soak(tmp_path: Path) -> None:
+    options = ["--kills", "1", "--life", "1", "--workers", "1", "--modalities", "2"]
+    soak = subprocess.Popen(
+        [sys.executable, ROUTES, *options, "--folder", tmp_path / "soak"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed, complaints = soak.communicate(timeout=280)
+    finally:
+        soak.terminate()  # it ends its nodes, should they still run
+        soak.wait(30)
+    assert soak.returncode == 0, printed + complaints
+    assert "there byte for byte, third" in printed

@@ -1,10 +1,14 @@
-"""The action `transfer_syntax`: sends objects in another transfer syntax."""
+"""The action `transfer_syntax`: sends objects in another transfer syntax.
+
+Rules: pixels stay the same bit for bit, but for what a lossy syntax has lost before. What cannot be
+compressed, such as a report, goes uncompressed.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +19,7 @@ from lfscp.dicom.encoding.transfer_syntaxes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from lfscp.observe.logging import get_logger
 from lfscp.routing.actions.action import (
     ActionError,
     ActionSettingError,
@@ -23,22 +28,31 @@ from lfscp.routing.actions.action import (
     ReadyAction,
 )
 from lfscp.routing.actions.changed_file import changed_file
-from lfscp.services.transcoding.decoding import DecodingError, converted
+from lfscp.services.transcoding.compression.compressing import (
+    LOSSLESS,
+    EncodingError,
+    can_encode,
+    compressed,
+)
+from lfscp.services.transcoding.decoding import DecodingError, converted, needs_codec
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 
 if TYPE_CHECKING:
     from lfscp.config import Settings
 
+LOG: Final = get_logger("lfscp.routing")
 _PIECE: Final = 1 << 18
 UNCOMPRESSED: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-TARGETS: Final = UNCOMPRESSED
 
 
 def read(value: Any, _settings: Settings) -> TransferSyntaxAction:
     """The action of `{ transfer_syntax = "..." }`: a keyword or a UID."""
-    by_keyword = {UID(uid).keyword: uid for uid in TARGETS}
+    targets = (*UNCOMPRESSED, *LOSSLESS)
+    by_keyword = {UID(uid).keyword: uid for uid in targets}
     uid = by_keyword.get(value, value) if isinstance(value, str) else ""
-    if uid not in TARGETS:
+    if uid in LOSSLESS and not can_encode(uid):
+        raise ActionSettingError((), value, "a transfer syntax whose encoder is installed")
+    if uid not in targets:
         raise ActionSettingError((), value, f"one of {', '.join(by_keyword)}")
     return TransferSyntaxAction(uid)
 
@@ -69,12 +83,41 @@ class TransferSyntaxAction:
                 yield instance
                 return
             try:
-                with _converted(instance, wanted, way) as changed:
+                with _in_syntax(instance, wanted, way) as changed:
                     yield changed
             except DecodingError as error:
                 raise ActionError(str(error)) from None
 
         return apply
+
+
+@contextmanager
+def _in_syntax(instance: StoredInstance, wanted: str, way: OnTheWay) -> Iterator[StoredInstance]:
+    with ExitStack() as kept:
+        try:
+            make = _converted if wanted in UNCOMPRESSED else _compressed
+            changed = kept.enter_context(make(instance, wanted, way))
+        except EncodingError as error:
+            LOG.info(
+                "sent uncompressed",
+                sop_instance_uid=instance.sop_instance_uid,
+                reason=str(error),
+            )
+            changed = instance
+            if needs_codec(instance.transfer_syntax_uid):
+                changed = kept.enter_context(_converted(instance, UNCOMPRESSED[0], way))
+        yield changed
+
+
+@contextmanager
+def _compressed(instance: StoredInstance, wanted: str, way: OnTheWay) -> Iterator[StoredInstance]:
+    stored, offset = instance.transfer_syntax_uid, instance.dataset_offset
+    uids = instance.study_uid, instance.series_uid, instance.sop_instance_uid
+    with (
+        compressed(instance.path, stored, wanted, offset, look=way.look) as pieces,
+        changed_file(instance, way.folder, uids, wanted, pieces) as changed,
+    ):
+        yield changed
 
 
 @contextmanager

@@ -77,8 +77,13 @@ def _vr_of(draft: Draft, tag: int) -> str:
 
 
 def last_modified_at(draft: Draft, system: str) -> str:
-    """When a system has changed an object last, as a DT; empty if it never has."""
-    items = draft.items(ORIGINAL_ATTRIBUTES)
-    if not items or items[-1].text(_MODIFYING_SYSTEM) != system:
-        return ""
-    return items[-1].text(_MODIFIED_AT)
+    """When a system has coerced an object last, as a DT; empty if it never has.
+
+    It may have been corrected since.
+    """
+    for item in reversed(draft.items(ORIGINAL_ATTRIBUTES)):
+        if item.text(_MODIFYING_SYSTEM) != system:
+            break
+        if item.text(_REASON) == COERCE:
+            return item.text(_MODIFIED_AT)
+    return ""

@@ -1,4 +1,4 @@
-"""Answers /api/node, /api/log, /api/settings and /api/folders: the node now, and its folders."""
+"""Answers /api/node, /api/log, /api/settings, /api/plugins and /api/folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
+from lfscp.plugins.states import plugin_states
 from lfscp.web.actions.folders import listing
 from lfscp.web.actions.health import recent_log
 from lfscp.web.actions.node_settings import settings_in_force
@@ -42,6 +43,13 @@ def log(
 def settings(web: Context) -> list[dict[str, Any]]:
     """The settings in force, each with its source; secrets are hidden."""
     return [asdict(each) for each in settings_in_force(web.settings)]
+
+
+@router.get("/api/plugins", tags=["node"])
+def plugins(web: Context) -> list[dict[str, Any]]:
+    """The plug-ins in use, with what they have done since the node started."""
+    loaded = web.plugins.loaded if web.plugins is not None else ()
+    return [asdict(each) for each in plugin_states(loaded)]
 
 
 @router.get("/api/folders", tags=["node"])

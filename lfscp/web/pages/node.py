@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from lfscp.observe import audit, metrics
 from lfscp.observe.audit_reading import AuditReader
 from lfscp.observe.counters import Counter
+from lfscp.plugins.states import plugin_states
 from lfscp.web.actions.health import health_of, recent_log
 from lfscp.web.actions.node_settings import settings_in_force
 from lfscp.web.context import Context
@@ -38,6 +39,7 @@ def node(request: Request, web: Context) -> Response:
         rejected=_total(metrics.REJECTED, sums),
         health=health_of(web),
         retention=web.settings.retention,
+        plugins=plugin_states(web.plugins.loaded) if web.plugins is not None else [],
     )
 
 

@@ -209,6 +209,7 @@ ADMIN: Final = (
     "GET /node/settings",
     "GET /api/log",
     "GET /api/settings",
+    "GET /api/plugins",
     "GET /remote/peers/{ae_title}/edit",
     "POST /remote/peers/{ae_title}/remove",
     # API

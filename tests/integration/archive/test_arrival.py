@@ -12,8 +12,10 @@ from sqlalchemy import select
 
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.arrival import Arrival
+from lfscp.archive.correcting import Correction
 from lfscp.archive.errors import DuplicateRejectedError
 from lfscp.archive.index.tables.correction_tables import kept_object
+from lfscp.archive.index.tables.schema import study
 from lfscp.config.coercion import CoercionSection
 from lfscp.dicom.errors import DatasetError
 from lfscp.rules.coercion.reading import read_coercions
@@ -94,3 +96,24 @@ def test_an_object_that_is_refused_leaves_nothing(tmp_path: Path, size: int) -> 
         assert len(kept(archive)) == 1
         assert len(list(archive.files.walk())) == 2
         assert not left_behind(archive)
+
+
+@pytest.mark.parametrize("changes", [{"PatientID": "P9"}, {"PatientName": "Roe^Mary"}], ids=str)
+@pytest.mark.parametrize("duplicates", ["keep", "replace", "reject"])
+def test_an_object_that_was_corrected_since_stays_so_when_it_comes_again(
+    tmp_path: Path, changes: dict[str, str], duplicates: str
+) -> None:
+    with Archive.open(tmp_path, durability="os", duplicates=duplicates) as archive:
+        arrange(archive, set={"InstitutionName": "Ours"})
+        archive.store(received(1))
+        with archive.index.engine.connect() as connection:
+            (key,) = connection.execute(select(study.c.id)).scalars()
+        correction = Correction(archive, "c1", changes, "LFSCP")
+        correction.begin()
+        correction.correct(key)
+        correction.end()
+        assert archive.store(received(1)).outcome is StoreOutcome.KEPT
+        found = stored(archive, "1.2.3.1.1")
+        assert {keyword: str(found[keyword].value) for keyword in changes} == changes
+        with archive.index.engine.connect() as connection:
+            assert len(connection.execute(select(study.c.id)).all()) == 1

@@ -24,6 +24,7 @@ from lfscp.archive.errors import ArchiveError, StudyProtectedError
 from lfscp.archive.index import browse, corrections
 from lfscp.archive.index.corrections import CorrectionEndedError
 from lfscp.archive.index.tables.correction_tables import kept_object
+from lfscp.archive.index.tables.maintenance_tables import removal
 from lfscp.archive.index.tables.schema import instance, patient, study
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.values.attributes import Level
@@ -188,6 +189,20 @@ def test_old_objects_are_counted_until_they_are_confirmed(archive: Archive) -> N
     assert len(files) == 2
     assert archive.statistics().size == sum(file.stat().st_size for file in files)
     assert {str(each.PatientName) for each in objects(archive).values()} == {"Roe^Mary"}
+
+
+def test_an_old_object_stays_though_its_name_was_another_files_that_is_to_go(
+    archive: Archive,
+) -> None:
+    store(archive, 1)
+    before = state(archive)
+    correct(archive, [key_of(archive)], PatientName="Roe^Mary")
+    (old,) = rows(archive, kept_object)
+    with archive.index.engine.begin() as connection:
+        connection.execute(insert(removal).values(path=old["path"], removed_at=1))
+    archive.finish_removals()
+    undo(archive, "c1")
+    assert state(archive) == before
 
 
 def test_old_objects_go_when_their_study_is_deleted(archive: Archive) -> None:

@@ -1,0 +1,1 @@
+"""Compresses objects without loss, for receivers that want them so."""
