@@ -217,13 +217,15 @@ def statement(settings: Settings) -> str:
     )
 
 
-def _routes(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
-    """The routes that are on: name, what they send and when, destinations, commitment."""
+def _routes(settings: Settings) -> Iterator[tuple[str, ...]]:
+    """The routes that are on: name, what they send and when, actions, destinations, commitment."""
     when = {"instance": "each instance", "series": "complete series", "study": "complete studies"}
     for each in settings.route:
         if each.enabled:
             commitment = "asked for" if each.commit else "not asked for"
-            yield each.name, when[each.on], ", ".join(each.send_to), commitment
+            actions = ", ".join(name for action in each.actions for name in action)
+            peers = ", ".join(each.send_to)
+            yield each.name, when[each.on], actions or "none", peers, commitment
 
 
 def _syntaxes(supported: Iterable[PresentationContext]) -> list[tuple[str, str]]:

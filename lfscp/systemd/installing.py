@@ -136,8 +136,8 @@ def require_possible(*, is_for_real: bool) -> None:
     for hidden in _hidden_places(_places(found)):
         raise ServiceError(
             f"the service could not read {hidden}, as homes and temporary folders are hidden from "
-            "it; install lfscp elsewhere, for example: python3 -m venv /opt/lfscp && "
-            "/opt/lfscp/bin/pip install lfscp"
+            "it; install lfscp elsewhere, for example, in the source tree: python3 -m venv "
+            "/opt/lfscp && /opt/lfscp/bin/pip install '.[codecs]'"
         )
     for closed in _closed_folders(_places(found)):
         raise ServiceError(f"the user lfscp could not enter {closed}; chmod o+x {closed}")

@@ -43,7 +43,13 @@ def test_rules_that_change_and_forward_instances_show():
             {"name": "on the way out", "on_arrival": False, "remove": ["PatientComments"]},
         ],
         "route": [
-            {"name": "all", "send_to": ["DST"], "on": "study", "commit": True},
+            {
+                "name": "all",
+                "send_to": ["DST"],
+                "on": "study",
+                "commit": True,
+                "actions": [{"coerce": "on the way out"}, {"deidentify": {}}],
+            },
             {"name": "off", "send_to": ["DST"], "enabled": False},
         ],
         "plugins": {"files": ["/etc/lfscp/plugins/webhook.py"]},
@@ -52,7 +58,10 @@ def test_rules_that_change_and_forward_instances_show():
     text = statement(Settings.model_validate(given))
 
     assert "Coercion on arrival: by our numbers, in this order." in text
-    assert "\n| all | complete studies | DST | asked for |\n\nPlug-ins are" in text
+    assert (
+        "\n| all | complete studies | coerce, deidentify | DST | asked for |\n\nPlug-ins are"
+        in text
+    )
     assert "| off |" not in text
     assert "that this statement does not list.\n\n## 5" in text
     assert all(name in text for _, name in CODES.values())

@@ -17,7 +17,7 @@ from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.routing import steering
 from lfscp.routing.matching import SettingsRouter
-from lfscp.routing.queues import QueueName, Queues
+from lfscp.routing.queues import Failure, QueueName, Queues
 from lfscp.routing.reading import read_routes
 from lfscp.web.status.queue_rates import QueueRate, QueueRates
 from tests.support.sample_objects import made
@@ -85,7 +85,7 @@ def press(client: TestClient, wish: str, **fields: str) -> str:
 
 def give_up(queues: Queues, name: QueueName, reason: str) -> None:
     items = queues.next_items(name, 100)
-    queues.failed(name, dict.fromkeys(items, reason), 1000, -DAY_MS)
+    queues.failed(name, dict.fromkeys(items, Failure(reason)), 1000, -DAY_MS)
 
 
 def test_routes_stand_there_in_words(client: TestClient, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_object_that_is_refused_is_said_too(
 ) -> None:
     upload(client, made(tmp_path))
     items = queues.next_items(CT, 10)
-    queues.failed(CT, dict.fromkeys(items, "status 0xA900: not mine"), 40_000, DAY_MS)
+    queues.failed(CT, dict.fromkeys(items, Failure("status 0xA900: not mine")), 40_000, DAY_MS)
     page = shown(client)
     assert re.search("A tries again status 0xA900: not mine next try in 3[0-9] s", page)
     state = client.get("/api/routes/queues").json()[0]
