@@ -342,7 +342,7 @@ def test_stow_gets_the_transfer_syntax_of_the_route(start_node: StartNode, tmp_p
     )
     web = f'\n[peers.WEB]\nurl = "http://127.0.0.1:{http}/dicom-web"\n'
     node = start_node(configuration=web + route(to="WEB", transfer_syntax="JPEG2000Lossless"))
-    file = made(tmp_path / "sent", PixelData=TWELVE_BITS)
+    file = made(tmp_path / "sent", Rows=32, Columns=32, PixelData=TWELVE_BITS * 4)
     assert store(node.port, file) == [0x0000]
     wait_until(lambda: here(destination) == names([file]), lambda: node.tail)
     (found,) = arrived(destination)
