@@ -57,6 +57,7 @@ _OVERLAY_BIT_POSITION: Final = 0x0102
 _OVERLAY_DATA: Final = 0x3000
 _NUMBERS: Final = frozenset({0x00280010, 0x00280011})
 _MAX_INFLATED: Final = 1 << 30
+_MOST_AT_ONCE: Final = 1 << 20  # bytes; whoever copies what is read needs no more memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,12 @@ class Deidentified:
     dataset: Sequence[Piece]
 
     def file(self) -> Iterator[memoryview]:
-        """The bytes of a DICOM file, some at a time."""
+        """The bytes of a DICOM file, at most 1 MiB at a time."""
         head = part10_header(self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid)
         yield memoryview(head)
-        yield from read_pieces(self.dataset)
+        for piece in read_pieces(self.dataset):
+            for at in range(0, len(piece), _MOST_AT_ONCE):
+                yield piece[at : at + _MOST_AT_ONCE]
 
     def to_bytes(self) -> bytes:
         """The whole DICOM file."""

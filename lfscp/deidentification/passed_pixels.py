@@ -98,9 +98,8 @@ def encapsulated_pixels(
     head = writer.head(tag, given, UNDEFINED_LENGTH)
     pieces: list[Piece] = [head, table if fits else _NO_TABLE, *content, _END]
     changed: dict[int, Piece] = {tag: Joined(pieces)}
-    is_same = (
-        head == dataset[found.begin : found.value] and dataset[found.end : found.after] == _END
-    )
+    ends = bytes(dataset[found.end : found.after])
+    is_same = head == bytes(dataset[found.begin : found.value]) and ends == _END
     if is_same and fits and len(content) == 1:
         changed[tag] = dataset[found.begin : found.after]
     if not _fits_extended(dataset, by_tag, starts, bool(fragments.offsets), end - begin):
