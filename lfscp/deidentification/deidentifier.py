@@ -18,7 +18,7 @@ from lfscp.deidentification.errors import CompressedPixelsError, HeldBackError
 from lfscp.deidentification.identifying import identifying_words
 from lfscp.deidentification.layout import Found, Writer, elements_of
 from lfscp.deidentification.method import method_elements
-from lfscp.deidentification.naming import names_in
+from lfscp.deidentification.naming import names_in, values_with_names, words_in
 from lfscp.deidentification.options import Option, require_consistent
 from lfscp.deidentification.passed_pixels import (
     encapsulated_pixels,
@@ -160,7 +160,7 @@ class Deidentifier:
         writer = Writer(encoding)
         added.update(method_elements(writer, self.options, cleans_pixels=pixels is not None))
         if pixels is None:
-            added.update(_passed(dataset, by_tag, encoding, writer))
+            added.update(_passed(dataset, by_tag, writer, transfer_syntax_uid))
         else:
             added.update(without_table(by_tag))
             added[PIXEL_DATA] = pixels
@@ -169,8 +169,9 @@ class Deidentifier:
         facts = self._facts(dataset, found, encoding, uids)
         treated = _root_treatment(dataset, found, by_tag, uids[SOP_CLASS_UID])
         pieces = rewriter.rewrite(dataset, found, encoding, facts, added, treated)
-        if _tells(pieces, names := names_in(dataset, found), added):
-            facts.hidden = names
+        values = values_with_names(dataset, found)
+        if _tells(pieces, words_in(values), added) and _tells(pieces, names_in(values), added):
+            facts.hidden = names_in(values)
             pieces = rewriter.rewrite(dataset, found, encoding, facts, added, treated)
         new = self._new_uids(uids)
         return Deidentified(
@@ -243,16 +244,16 @@ def _tells(
 
 
 def _passed(
-    dataset: memoryview, by_tag: dict[int, Found], encoding: Encoding, writer: Writer
+    dataset: memoryview, by_tag: dict[int, Found], writer: Writer, transfer_syntax_uid: str
 ) -> dict[int, Piece]:
     """Pixels that stay as they are, by tag."""
     tags = sorted(_PIXELS & by_tag.keys())
     if any(by_tag[tag].is_undefined for tag in tags):
-        return encapsulated_pixels(dataset, by_tag, tags[-1], writer)
+        return encapsulated_pixels(dataset, by_tag, tags[-1], writer, transfer_syntax_uid)
     added = without_table(by_tag)
     if tags:
-        _, values = read_pixel_element(dataset, encoding)
-        image = image_pixel(values, encoding)
+        _, values = read_pixel_element(dataset, writer.encoding)
+        image = image_pixel(values, writer.encoding)
         for tag in tags:
             vr = _FLOATING.get(tag) or _vr_of_pixels(by_tag[tag])
             added[tag] = native_pixels(dataset, by_tag[tag], image, writer, vr)

@@ -209,3 +209,8 @@ def test_two_pixels_that_share_a_word_in_big_endian_stay() -> None:
     elements[0x7FE00010] = element(0x7FE00010, pixels, EXPLICIT_BIG, b"OW")
     content = dataset(elements, CT, EXPLICIT_BIG)
     assert out(content, BIG_ENDIAN).endswith(pixels)
+
+
+def test_fragments_that_are_not_what_their_transfer_syntax_says_are_held_back() -> None:
+    with pytest.raises(HeldBackError, match="cut short or broken"):
+        out(image(fragments(TOLD + jpeg())), JPEG)
