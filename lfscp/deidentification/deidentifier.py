@@ -47,6 +47,11 @@ SOP_INSTANCE_UID: Final = 0x00080018
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
+# Samples, planes, rows, columns and bits of pixels: a dummy of those would change the picture.
+_LAYOUT: Final = frozenset(
+    {0x00280002, 0x00280006, 0x00280010, 0x00280011}
+    | {0x00280100, 0x00280101, 0x00280102, 0x00280103}
+)
 _FLOATING: Final = {0x7FE00008: b"OF", 0x7FE00009: b"OD"}
 _DIRECTORY_RECORDS: Final = 0x00041220
 _ENCAPSULATED_DOCUMENT: Final = 0x00420011
@@ -248,6 +253,10 @@ def _passed(
 ) -> dict[int, Piece]:
     """Pixels that stay as they are, by tag."""
     tags = sorted(_PIXELS & by_tag.keys())
+    if tags and any(
+        by_tag[tag].end - by_tag[tag].value not in (0, 2, 4) for tag in _LAYOUT & by_tag.keys()
+    ):
+        raise HeldBackError("what it says of the layout of its pixels is not valid")
     if any(by_tag[tag].is_undefined for tag in tags):
         return encapsulated_pixels(dataset, by_tag, tags[-1], writer, transfer_syntax_uid)
     added = without_table(by_tag)

@@ -214,3 +214,9 @@ def test_two_pixels_that_share_a_word_in_big_endian_stay() -> None:
 def test_fragments_that_are_not_what_their_transfer_syntax_says_are_held_back() -> None:
     with pytest.raises(HeldBackError, match="cut short or broken"):
         out(image(fragments(TOLD + jpeg())), JPEG)
+
+
+def test_a_layout_of_pixels_that_is_not_valid_is_held_back() -> None:
+    """A dummy in its place would change the picture."""
+    with pytest.raises(HeldBackError, match="layout"):
+        out(image(native(b"\x07" * 64), {0x00280102: b"seven."}))
