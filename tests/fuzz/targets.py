@@ -66,6 +66,7 @@ from lfscp.upperlayer.wire.associate_pdus import (
     encode_accept,
     forgiven_accept,
 )
+from tests.fuzz.deidentification import deidentification_seeds, run_deidentification
 from tests.fuzz.dicomweb import (
     retrieve_seeds,
     run_retrieve,
@@ -710,6 +711,7 @@ TARGETS = {
     "worklist-query": Target(run_worklist_query, worklist_query_seeds, 1000),
     "procedure-step": Target(run_procedure_step, procedure_step_seeds, 600),
     "commitment": Target(run_commitment, commitment_seeds, 2000),
+    "deidentification": Target(run_deidentification, deidentification_seeds, 800),
     "dicom-json": Target(run_dicom_json, dicom_json_seeds, 2000),
     "stow-multipart": Target(run_stow_multipart, stow_multipart_seeds, 3000),
     "stow-metadata": Target(run_stow_metadata, stow_metadata_seeds, 2000),
