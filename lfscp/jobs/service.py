@@ -23,7 +23,6 @@ from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests
 from lfscp.dicom.values.attributes import Level
-from lfscp.errors import OperationError
 from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import (
     MAX_WORDS,
@@ -52,6 +51,7 @@ from lfscp.jobs.model import (
     timestamp,
 )
 from lfscp.jobs.package import package
+from lfscp.jobs.reasons import EXPECTED, for_log, for_user
 from lfscp.jobs.roots import allowed_folder, allowed_path
 from lfscp.jobs.store import JobStore
 from lfscp.jobs.tasks import perform
@@ -70,8 +70,6 @@ INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
 WATCH_EVERY_S: Final = 2.0  # for jobs that another process has woken
 _WATCH: Final = "woken jobs"  # what the timer of that calls it
-# The texts of these errors are for users.
-_EXPECTED: Final = (OperationError, InvalidRequestError, OSError, PeerError)
 _COUNTS: Final = ("done", "failed", "left", "bytes", "rate_bytes_s")
 STOPPED: Final = {
     StopRequest.CANCEL: (State.CANCELLED, "cancelled"),
@@ -489,9 +487,9 @@ class JobService:
         else:
             if isinstance(error, TooManyMatchesError):
                 metrics.JOBS_OVER_BUDGET.add()
-            if not isinstance(error, _EXPECTED):
+            if not isinstance(error, EXPECTED):
                 LOG.error("job failed unexpectedly", job=job_id, exc_info=error)
-            self._end(job_id, State.FAILED, reason=_text(error), logged=_kind(error))
+            self._end(job_id, State.FAILED, reason=for_user(error), logged=for_log(error))
 
     def _retry_later(self, job: Job, reason: str) -> None:
         delay_s = min(self._settings.jobs.retry_delay_s * 2.0**job.failures, MAX_DELAY_S)
@@ -589,17 +587,3 @@ def require_state(job: Job, action: str, states: tuple[State, ...]) -> None:
 
 def _with(job: Job, progress: Progress) -> Job:
     return replace(job, **{name: getattr(progress, name) for name in _COUNTS})
-
-
-def _kind(error: Exception) -> str:
-    """Why a run failed, for the log, without the words of peers and files."""
-    if isinstance(error, PeerError):
-        return f"peer {error.kind}"
-    return "invalid request" if isinstance(error, InvalidRequestError) else _text(error)
-
-
-def _text(error: Exception) -> str:
-    """Why a run failed, for the user."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or "the system gives no reason"
-    return str(error) if isinstance(error, _EXPECTED) else "internal error, see the log"
