@@ -396,13 +396,11 @@ class Queues:
 
     def note_made(self, uids: Iterable[str]) -> None:
         """Note SOP Instance UIDs that actions have given, before an object goes out with them."""
-        rows = [{"sop_instance_uid": uid} for uid in uids]
+        rows = [{"made_uid": uid} for uid in uids]
 
         def work(one: Connection) -> None:
             made = insert_if_absent(route_made, one.dialect)
-            one.execute(
-                made.values(sop_instance_uid=bindparam("sop_instance_uid"), made_at=now_ms()), rows
-            )
+            one.execute(made.values(uid=bindparam("made_uid"), made_at=now_ms()), rows)
 
         if rows:
             self._work(work)
@@ -414,7 +412,7 @@ class Queues:
             found: set[str] = set()
             for piece in _pieces(items):
                 uids = [item.sop_instance_uid for item in piece]
-                column = route_made.c.sop_instance_uid
+                column = route_made.c.uid
                 found.update(one.execute(select(column).where(column.in_(uids))).scalars())
             return found
 

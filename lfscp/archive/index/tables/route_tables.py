@@ -106,7 +106,7 @@ route_outcome: Final = Table(
 route_made: Final = Table(
     "route_made",
     metadata,
-    Column("sop_instance_uid", TEXT, primary_key=True),
+    Column("uid", TEXT, primary_key=True),
     _number("made_at"),
     Index(None, "made_at"),
 )

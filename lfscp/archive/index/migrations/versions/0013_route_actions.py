@@ -17,7 +17,7 @@ def upgrade() -> None:
     """Make the tables, and the column of the UID that was sent."""
     op.add_column("route_item", sa.Column("sent_uid", TEXT, nullable=False, server_default=""))
     for table, key, time in (
-        ("route_made", "sop_instance_uid", "made_at"),
+        ("route_made", "uid", "made_at"),
         ("study_completion", "study_instance_uid", "last_at"),
     ):
         op.create_table(
