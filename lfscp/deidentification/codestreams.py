@@ -18,6 +18,9 @@ _JPEG: Final = b"\xff\xd8"
 _JPEG_2000: Final = b"\xff\x4f\xff\x51"
 # The file formats of JPEG 2000 and JPEG XL have boxes for text.
 _FILES: Final = (b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ")
+# The transfer syntaxes of JPEG, JPEG-LS and JPEG 2000, by the last part of their UIDs.
+_SYNTAXES: Final = frozenset({*range(50, 94), 201, 202, 203})
+_OF_SYNTAX: Final = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.([0-9]+)")
 _AFTER_SCAN: Final = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _COMMENT, _SCAN, _END = 0xFE, 0xDA, 0xD9
 _APPLICATION: Final = range(0xE0, 0xF0)
@@ -37,6 +40,18 @@ def begins_frame(fragment: memoryview) -> bool:
     if begin.startswith(_FILES):
         raise HeldBackError("its compressed pixels are files of their own, which may hold text")
     return begin.startswith((_JPEG, _JPEG_2000))
+
+
+def require_code_stream(fragment: memoryview, transfer_syntax_uid: str) -> None:
+    """Refuse a first fragment that is not what its transfer syntax says, and cannot be looked at.
+
+    Raises:
+        HeldBackError: it begins otherwise.
+    """
+    match = _OF_SYNTAX.fullmatch(transfer_syntax_uid)
+    is_looked_at = match is not None and int(match[1]) in _SYNTAXES
+    if is_looked_at and not begins_frame(fragment):
+        raise HeldBackError(_CUT)
 
 
 def telling(frame: memoryview) -> list[Span]:

@@ -18,7 +18,7 @@ from lfscp.deidentification.errors import CompressedPixelsError, HeldBackError
 from lfscp.deidentification.identifying import identifying_words
 from lfscp.deidentification.layout import Found, Writer, elements_of
 from lfscp.deidentification.method import method_elements
-from lfscp.deidentification.naming import names_in
+from lfscp.deidentification.naming import names_in, values_with_names, words_in
 from lfscp.deidentification.options import Option, require_consistent
 from lfscp.deidentification.passed_pixels import (
     encapsulated_pixels,
@@ -47,6 +47,11 @@ SOP_INSTANCE_UID: Final = 0x00080018
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
+# Samples, planes, rows, columns and bits of pixels: a dummy of those would change the picture.
+_LAYOUT: Final = frozenset(
+    {0x00280002, 0x00280006, 0x00280010, 0x00280011}
+    | {0x00280100, 0x00280101, 0x00280102, 0x00280103}
+)
 _FLOATING: Final = {0x7FE00008: b"OF", 0x7FE00009: b"OD"}
 _DIRECTORY_RECORDS: Final = 0x00041220
 _ENCAPSULATED_DOCUMENT: Final = 0x00420011
@@ -57,6 +62,7 @@ _OVERLAY_BIT_POSITION: Final = 0x0102
 _OVERLAY_DATA: Final = 0x3000
 _NUMBERS: Final = frozenset({0x00280010, 0x00280011})
 _MAX_INFLATED: Final = 1 << 30
+_MOST_AT_ONCE: Final = 1 << 20  # bytes; whoever copies what is read needs no more memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,12 @@ class Deidentified:
     dataset: Sequence[Piece]
 
     def file(self) -> Iterator[memoryview]:
-        """The bytes of a DICOM file, some at a time."""
+        """The bytes of a DICOM file, at most 1 MiB at a time."""
         head = part10_header(self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid)
         yield memoryview(head)
-        yield from read_pieces(self.dataset)
+        for piece in read_pieces(self.dataset):
+            for at in range(0, len(piece), _MOST_AT_ONCE):
+                yield piece[at : at + _MOST_AT_ONCE]
 
     def to_bytes(self) -> bytes:
         """The whole DICOM file."""
@@ -157,7 +165,7 @@ class Deidentifier:
         writer = Writer(encoding)
         added.update(method_elements(writer, self.options, cleans_pixels=pixels is not None))
         if pixels is None:
-            added.update(_passed(dataset, by_tag, encoding, writer))
+            added.update(_passed(dataset, by_tag, writer, transfer_syntax_uid))
         else:
             added.update(without_table(by_tag))
             added[PIXEL_DATA] = pixels
@@ -166,8 +174,9 @@ class Deidentifier:
         facts = self._facts(dataset, found, encoding, uids)
         treated = _root_treatment(dataset, found, by_tag, uids[SOP_CLASS_UID])
         pieces = rewriter.rewrite(dataset, found, encoding, facts, added, treated)
-        if _tells(pieces, names := names_in(dataset, found), added):
-            facts.hidden = names
+        values = values_with_names(dataset, found)
+        if _tells(pieces, words_in(values), added) and _tells(pieces, names_in(values), added):
+            facts.hidden = names_in(values)
             pieces = rewriter.rewrite(dataset, found, encoding, facts, added, treated)
         new = self._new_uids(uids)
         return Deidentified(
@@ -240,16 +249,20 @@ def _tells(
 
 
 def _passed(
-    dataset: memoryview, by_tag: dict[int, Found], encoding: Encoding, writer: Writer
+    dataset: memoryview, by_tag: dict[int, Found], writer: Writer, transfer_syntax_uid: str
 ) -> dict[int, Piece]:
     """Pixels that stay as they are, by tag."""
     tags = sorted(_PIXELS & by_tag.keys())
+    if tags and any(
+        by_tag[tag].end - by_tag[tag].value not in (0, 2, 4) for tag in _LAYOUT & by_tag.keys()
+    ):
+        raise HeldBackError("what it says of the layout of its pixels is not valid")
     if any(by_tag[tag].is_undefined for tag in tags):
-        return encapsulated_pixels(dataset, by_tag, tags[-1], writer)
+        return encapsulated_pixels(dataset, by_tag, tags[-1], writer, transfer_syntax_uid)
     added = without_table(by_tag)
     if tags:
-        _, values = read_pixel_element(dataset, encoding)
-        image = image_pixel(values, encoding)
+        _, values = read_pixel_element(dataset, writer.encoding)
+        image = image_pixel(values, writer.encoding)
         for tag in tags:
             vr = _FLOATING.get(tag) or _vr_of_pixels(by_tag[tag])
             added[tag] = native_pixels(dataset, by_tag[tag], image, writer, vr)

@@ -45,23 +45,42 @@ _SHORTEST_ID: Final = 5
 _MAX_VALUE: Final = 1024  # bytes that are looked at
 
 
-def names_in(buffer: memoryview, found: list[Found]) -> re.Pattern[bytes] | None:
-    """What finds the names and IDs of a dataset; None if it has none.
+Values = tuple[tuple[bool, bytes], ...]  # whether it is an ID, and the value
+
+
+def values_with_names(buffer: memoryview, found: list[Found]) -> Values:
+    """The names and IDs of a dataset.
 
     Args:
         found: its elements.
     """
-    values = [
+    return tuple(
         (each.tag in _IDS, bytes(buffer[each.value : min(each.end, each.value + _MAX_VALUE)]))
         for each in found
         if (each.tag in _NAMES or each.tag in _IDS) and each.end > each.value
-    ]
-    return _pattern(tuple(values)) if values else None
+    )
 
 
 @lru_cache(maxsize=256)
-def _pattern(values: tuple[tuple[bool, bytes], ...]) -> re.Pattern[bytes] | None:
+def words_in(values: Values) -> re.Pattern[bytes] | None:
+    """What finds the words of names and IDs, those of medicine too; None if there are none.
+
+    It is quick to make, and most objects have none of these words anywhere else.
+    """
+    return _pattern({word for is_id, value in values for word in _words(value, is_id)})
+
+
+@lru_cache(maxsize=256)
+def names_in(values: Values) -> re.Pattern[bytes] | None:
+    """What finds the words of names and IDs that are no words of medicine; None if there are none.
+
+    It needs the words of medicine, which take some time to load.
+    """
     words = {word for is_id, value in values for word in _words(value, is_id)}
+    return _pattern(words - vocabulary())
+
+
+def _pattern(words: set[bytes] | frozenset[bytes]) -> re.Pattern[bytes] | None:
     if not words:
         return None
     either = b"|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
@@ -78,7 +97,7 @@ def _words(value: bytes, is_id: bool) -> Iterator[bytes]:
         parts = _APART.split(value)
     shortest = _SHORTEST_ID if is_id or _ESCAPE in value else _SHORTEST_NAME
     for part in parts:
-        if len(part) >= shortest and part not in vocabulary() and not _is_short_number(part):
+        if len(part) >= shortest and not _is_short_number(part):
             yield part
 
 

@@ -11,7 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from lfscp.deidentification.codestreams import Span, begins_frame, telling
+from lfscp.deidentification.codestreams import (
+    Span,
+    begins_frame,
+    require_code_stream,
+    telling,
+)
 from lfscp.deidentification.errors import HeldBackError
 from lfscp.deidentification.layout import Found, Writer
 from lfscp.dicom.conversion.encoder import Piece, read_pieces
@@ -78,7 +83,11 @@ def _size_of_frame(tag: int, image: ImagePixel, length: int) -> int:
 
 
 def encapsulated_pixels(
-    dataset: memoryview, by_tag: dict[int, Found], tag: int, writer: Writer
+    dataset: memoryview,
+    by_tag: dict[int, Found],
+    tag: int,
+    writer: Writer,
+    transfer_syntax_uid: str,
 ) -> dict[int, Piece]:
     """Pixels in fragments, and the extended offset table if it does not fit; by tag.
 
@@ -89,6 +98,8 @@ def encapsulated_pixels(
     found = by_tag[tag]
     fragments = read_fragments(dataset, found.value)
     spans = fragments.spans
+    if spans:
+        require_code_stream(dataset[slice(*spans[0])], transfer_syntax_uid)
     begin, end = (spans[0][0] - _HEAD, spans[-1][1]) if spans else (found.end, found.end)
     starts = {start - _HEAD - begin for start, _ in spans}
     table = dataset[found.value : begin]
@@ -98,9 +109,8 @@ def encapsulated_pixels(
     head = writer.head(tag, given, UNDEFINED_LENGTH)
     pieces: list[Piece] = [head, table if fits else _NO_TABLE, *content, _END]
     changed: dict[int, Piece] = {tag: Joined(pieces)}
-    is_same = (
-        head == dataset[found.begin : found.value] and dataset[found.end : found.after] == _END
-    )
+    ends = bytes(dataset[found.end : found.after])
+    is_same = head == bytes(dataset[found.begin : found.value]) and ends == _END
     if is_same and fits and len(content) == 1:
         changed[tag] = dataset[found.begin : found.after]
     if not _fits_extended(dataset, by_tag, starts, bool(fragments.offsets), end - begin):

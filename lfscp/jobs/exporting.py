@@ -18,8 +18,8 @@ from lfscp.archive.durability import sync_folder, whole_file
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
+from lfscp.jobs.named_objects import named_objects
 from lfscp.jobs.roots import allowed_folder
-from lfscp.jobs.sending import objects_of
 from lfscp.observe import audit
 from lfscp.services.audit_events import patients_of
 
@@ -34,7 +34,7 @@ def export(job: Job, control: Control, archive: Archive, settings: Settings) -> 
     A study counts as written once its folder is on disk. So a job that was interrupted goes on with
     the studies that are left.
     """
-    instances = objects_of(job, control, archive, settings)
+    instances = named_objects(job, control, archive)
     todo = [each for each in instances if not control.is_behind(each.sop_instance_uid)]
     control.progress.done = len(instances) - len(todo)
     control.progress.left = len(todo)

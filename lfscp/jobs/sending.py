@@ -11,6 +11,7 @@ from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.committing import Committing
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
+from lfscp.jobs.named_objects import named_objects, once
 from lfscp.jobs.peers.asking import client_of
 from lfscp.jobs.peers.described import audited
 from lfscp.jobs.roots import allowed_path
@@ -41,7 +42,7 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     """
     if job.is_committed_to:
         return _send_for_keeping(job, control, archive, settings)
-    instances = objects_of(job, control, archive, settings)
+    instances = _objects(job, control, archive, settings)
     todo = [each for each in instances if not control.is_behind(each.sop_instance_uid)]
     control.progress.done = len(instances) - len(todo)
     _send(job, control, archive, settings, todo)
@@ -56,7 +57,7 @@ def _send_for_keeping(job: Job, control: Control, archive: Archive, settings: Se
     if committing.is_waiting():
         return committing.go_on() or _ended(control, True, "delivered")
     committed, again = committing.begin()
-    named = objects_of(job, control, archive, settings)
+    named = _objects(job, control, archive, settings)
     instances = [each for each in named if each.sop_instance_uid not in committed]
     todo = [
         each
@@ -181,16 +182,9 @@ class _Delivery:
         self._sent.write(here, audited(self._peer), self._archive)
 
 
-def objects_of(
+def _objects(
     job: Job, control: Control, archive: Archive, settings: Settings
 ) -> list[StoredInstance]:
-    """What a job names by `paths`, `studies` and `series`, each object once.
-
-    Raises:
-        ArchiveError: the index cannot be read.
-        InvalidRequestError: a path may no longer be used.
-    """
-
     def other(file: Path, reason: str) -> None:
         control.check()
         control.problem(str(file), f"not sent: {reason}")
@@ -200,13 +194,7 @@ def objects_of(
 
     paths = [allowed_path(path, settings.web.roots) for path in job.parameters.get("paths", [])]
     instances = objects_in(paths, on_other=other, on_note=odd)
-    for level, name in ((Level.STUDY, "studies"), (Level.SERIES, "series")):
-        for uid in job.parameters.get(name, []):
-            found = archive.select(level, {level: [uid]})
-            if not found:
-                control.problem(uid, f"there is no such {level.lower()} in the archive")
-            instances += found
-    return list({each.sop_instance_uid: each for each in instances}.values())
+    return once([*instances, *named_objects(job, control, archive)])
 
 
 def _ended(control: Control, any_objects: bool, what: str = "taken") -> JobEnd:

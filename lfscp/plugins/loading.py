@@ -10,8 +10,10 @@ import hashlib
 import inspect
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
@@ -21,11 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.config import ConfigError
 from lfscp.plugins.errors import is_from_keyboard
+from lfscp.plugins.node import LOG
 from lfscp.plugins.specifications import HOOKS, PROJECT, Specifications
 
 if TYPE_CHECKING:
     from lfscp.config.plugins import PluginsSection
 
+SLOW_S: Final = 10.0
 GROUP: Final = "lfscp.plugins"
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _WRAPPERS: Final = ("wrapper", "hookwrapper")
@@ -96,7 +100,8 @@ def _source_of(point: EntryPoint) -> str:
 
 def _of_entry_point(point: EntryPoint, source: str) -> Loaded:
     try:
-        plugin = point.load()
+        with _named_if_slow(source):
+            plugin = point.load()
     except BaseException as error:
         if is_from_keyboard(error):
             raise
@@ -119,13 +124,28 @@ def _of_file(file: Path, before: dict[tuple[str, str], Loaded]) -> Loaded:
     module = module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses of it look there
     try:
-        spec.loader.exec_module(module)
+        with _named_if_slow(source):
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[module_name]
         if is_from_keyboard(error):
             raise
         raise _wrong(source, _why_not_loaded(error, source)) from error
     return Loaded(name, source, module, _checked_hooks(module, name, source), digest)
+
+
+@contextmanager
+def _named_if_slow(source: str) -> Iterator[None]:
+    """Write a line if loading takes long, since the node waits for it; the thread ends with it."""
+    said = {"plugin": source, "seconds": SLOW_S, "hint": "the node waits until it is loaded"}
+    timer = threading.Timer(SLOW_S, LOG.warning, ("plug-in takes long to load",), said)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # who forks must have no threads
 
 
 class _Uncached(SourceFileLoader):

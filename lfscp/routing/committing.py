@@ -88,7 +88,7 @@ def take_reports(
             failed.update(dict.fromkeys(items.values(), gone))
         elif request.failures is not None:
             committed = [items[each] for each in request.committed if each in items]
-            queues.sent(name, {item: item.size for item in committed})
+            queues.committed(name, {item: item.size for item in committed})
             for failure in request.failures:
                 if failure.sop_instance_uid in items:
                     words = f"not committed to: {words_there(failure.reason)}"

@@ -245,28 +245,41 @@ class Queues:
         Args:
             items: with their sizes in bytes.
         """
-        if not items:
-            return
+        if items:
+            self._work(lambda one: self._sent(one, name, items))
+
+    def committed(self, name: QueueName, items: Mapping[Item, int]) -> None:
+        """The destination has committed to objects, as `sent`; two threads may find that out."""
 
         def work(one: Connection) -> None:
+            there: set[int] = set()
             for piece in _pieces(list(items)):
-                one.execute(delete(route_item).where(_same(piece)))
-            _count(one, name, [item.study_instance_uid for item in items], sent=1)
-            counted = (
-                update(route_queue)
-                .where(_is(name))
-                .values(
-                    sent=route_queue.c.sent + len(items),
-                    sent_bytes=route_queue.c.sent_bytes + sum(items.values()),
-                    last_sent_at=now_ms(),
-                    failures=0,
-                    next_attempt_at=0,
-                    reason="",
-                )
-            )
-            one.execute(counted)
+                wanted = select(route_item.c.id).where(_same(piece)).with_for_update()
+                there.update(one.execute(wanted).scalars())
+            left = {item: size for item, size in items.items() if item.id in there}
+            if left:
+                self._sent(one, name, left)
 
-        self._work(work)
+        if items:
+            self._work(work)
+
+    def _sent(self, one: Connection, name: QueueName, items: Mapping[Item, int]) -> None:
+        for piece in _pieces(list(items)):
+            one.execute(delete(route_item).where(_same(piece)))
+        _count(one, name, [item.study_instance_uid for item in items], sent=1)
+        counted = (
+            update(route_queue)
+            .where(_is(name))
+            .values(
+                sent=route_queue.c.sent + len(items),
+                sent_bytes=route_queue.c.sent_bytes + sum(items.values()),
+                last_sent_at=now_ms(),
+                failures=0,
+                next_attempt_at=0,
+                reason="",
+            )
+        )
+        one.execute(counted)
 
     def gone(self, name: QueueName, items: Sequence[Item], reason: str) -> None:
         """Objects are no longer in the archive: nothing is left to send, unless they came again."""

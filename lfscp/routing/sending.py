@@ -130,6 +130,8 @@ class Sending:
 
     def _may_go(self, peer: str, batch: Batch, item: Item) -> bool:
         """Ask plug-ins; what they withhold is put aside, or tried again later."""
+        if self._stopping.is_set():
+            return False
         asked = self._archive.interceptor
         withheld = None if asked is None else asked.before_send(batch.instance(item), peer)
         if withheld is not None:
@@ -187,13 +189,8 @@ class Sending:
         except CalledOffError:
             return None
         except Exception as error:  # this object fails, the others go
-            LOG.error(  # noqa: TRY400 - without the text, which may quote a value
-                _INTERNAL,
-                route=route.name,
-                sop_instance_uid=item.sop_instance_uid,
-                reason=type(error).__name__,
-                exc_info=error,
-            )
+            uid = item.sop_instance_uid
+            LOG.error(_INTERNAL, route=route.name, sop_instance_uid=uid, exc_info=error)  # noqa: TRY400 - the log shortens it
             failure = Failure(_INTERNAL)
         batch.fail(item, failure)
         return None

@@ -6,7 +6,8 @@
 
 The index is filled with rows (filling.py), then a node is started on it and asked over HTTP. Each
 line is one request: time until the answer has ended, and processor time of the node, without that
-of PostgreSQL. The exit status is 1 when the middle time of a request is over --limit.
+of PostgreSQL. The exit status is 1 when the middle time of a request is over --limit. The start of
+the node on this index is measured as well.
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ def requests(studies: int, client: Client) -> Iterator[Asked]:
     yield Asked("one study", f"/studies/{middle.study_uid}")
     yield Asked("objects of a series", f"/series/{middle.series_uid}/instances")
     yield Asked("API: 50 studies, counted", "/api/studies?count=true")
+    yield Asked("QIDO: 100 studies", "/dicom-web/studies?limit=100")
+    begin = quote(middle.patient_name[:-2])
+    yield Asked("QIDO: studies by begin of name", f"/dicom-web/studies?PatientName={begin}*")
 
 
 def _cursor(client: Client, order: str) -> str:
@@ -117,6 +121,10 @@ def measure(server: Server, studies: int, repeats: int) -> list[Measured]:
     return measured
 
 
+def _summary(times: Samples) -> tuple[float, float, float]:
+    return times.least, times.median, times.quantile(0.95)
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -132,17 +140,23 @@ def main() -> int:
         fill(data, arguments.studies, arguments.index_url)
         index = f"env LFSCP_INDEX__URL={arguments.index_url} " if arguments.index_url else ""
         node = command_target("lfscp", f"{index}{WEB_LFSCP} --workers 1")
-        log = Path(name, "log")
+        log, began = Path(name, "log"), time.perf_counter()
         with running(node, data, free_port(), ClientMode.NODELAY, log) as server:
+            start_s = time.perf_counter() - began
             measured = measure(server, arguments.studies, arguments.repeats)
     if arguments.markdown:
         objects = arguments.studies * SERIES_PER_STUDY * _OBJECTS_PER_SERIES
         print(f"### The page with {arguments.studies:,} studies and {objects:,} objects\n")
     rows = [
-        [each.title, *map(number, (each.times.least / 1e3, each.times.median / 1e3, each.cpu_ms))]
+        [
+            each.title,
+            *(number(time_us / 1e3) for time_us in _summary(each.times)),
+            number(each.cpu_ms),
+        ]
         for each in measured
     ]
-    print(table(["request", "least ms", "median ms", "CPU ms"], rows))
+    print(table(["request", "least ms", "median ms", "p95 ms", "CPU ms"], rows))
+    print(f"\nThe node took {number(start_s)} s to start.")
     slow = [each.title for each in measured if each.times.median / 1000 > arguments.limit]
     if slow:
         print(f"over {arguments.limit:g} ms: {', '.join(slow)}", file=sys.stderr)

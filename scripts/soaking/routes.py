@@ -28,8 +28,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "ben
 
 import clients  # noqa: E402 - after its folder is known
 import dicomweb  # noqa: E402
-from clients import Client, Soak  # noqa: E402
+from clients import Soak  # noqa: E402
 from ending import in_folder  # noqa: E402
+from wire import Client  # noqa: E402
 
 EMPTY_S = 300.0  # for the queues, once nobody kills any more
 BATCH = 50  # objects of a queue that are noted together, and may be sent again after a kill

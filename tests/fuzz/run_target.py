@@ -21,7 +21,10 @@ SLOW_S = 20  # an input that takes so long is a finding
 MAX_MB = 2048
 
 with atheris.instrument_imports(
-    include=["lfscp.archive", "lfscp.services", "lfscp.upperlayer", "lfscp.scu"]
+    include=[
+        *("lfscp.archive", "lfscp.deidentification", "lfscp.services", "lfscp.upperlayer"),
+        "lfscp.scu",
+    ]
 ):
     from lfscp.observe.logging import set_level
     from tests.fuzz.targets import TARGETS

@@ -66,6 +66,7 @@ from lfscp.upperlayer.wire.associate_pdus import (
     encode_accept,
     forgiven_accept,
 )
+from tests.fuzz.deidentification import deidentification_seeds, run_deidentification
 from tests.fuzz.dicomweb import (
     retrieve_seeds,
     run_retrieve,
@@ -76,6 +77,7 @@ from tests.fuzz.dicomweb import (
     stow_metadata_seeds,
     stow_multipart_seeds,
 )
+from tests.fuzz.documents import documents_seeds, run_documents
 from tests.fuzz.hl7_messages import hl7_seeds, run_hl7
 from tests.fuzz.identifiers import identifier_seeds, run_identifier
 from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
@@ -701,6 +703,7 @@ TARGETS = {
     "media": Target(run_media, media_seeds, 4000),
     "identifier": Target(run_identifier, identifier_seeds, 700),
     "query": Target(run_query, query_seeds, 1000),
+    "documents": Target(run_documents, documents_seeds, 800),
     "objects": Target(run_objects, objects_seeds, 2500),
     "hl7": Target(run_hl7, hl7_seeds, 2000),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
@@ -708,6 +711,7 @@ TARGETS = {
     "worklist-query": Target(run_worklist_query, worklist_query_seeds, 1000),
     "procedure-step": Target(run_procedure_step, procedure_step_seeds, 600),
     "commitment": Target(run_commitment, commitment_seeds, 2000),
+    "deidentification": Target(run_deidentification, deidentification_seeds, 800),
     "dicom-json": Target(run_dicom_json, dicom_json_seeds, 2000),
     "stow-multipart": Target(run_stow_multipart, stow_multipart_seeds, 3000),
     "stow-metadata": Target(run_stow_metadata, stow_metadata_seeds, 2000),

@@ -330,9 +330,12 @@ def _starting_so(column: ColumnElement[str], name: Name, dialect: str) -> list[S
     if len(name.groups) > 1 or not start or not _begins_an_index(column, table):
         return []
     first, later = (_like(column, each, dialect) for each in (f"{start}*", f"*={start}*"))
+    rest: list[ColumnElement[bool]] = []  # so that fewer names are left to the residual
+    if name.pattern not in (start, f"{start}*"):
+        rest = [_require(_wildcard(column, _held(name.groups[0]), dialect).sql)]
     return [
-        select(table.c.id).where(first),
-        select(table.c.id).where(column.like(SEVERAL_GROUPS), later),
+        select(table.c.id).where(first, *rest),
+        select(table.c.id).where(column.like(SEVERAL_GROUPS), later, *rest),
     ]
 
 

@@ -33,8 +33,14 @@ def from_text(text: str | None, kinds: tuple[type, ...]) -> Cursor | None:
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         numbers = [value for value in values if isinstance(value, int)]
-        if [type(value) for value in values] == list(kinds) and max(map(abs, numbers)) <= MAX:
+        is_one = [type(value) for value in values] == list(kinds) and max(map(abs, numbers)) <= MAX
+        if is_one and all(_is_storable(value) for value in values if isinstance(value, str)):
             return tuple(values)
     except (ValueError, TypeError, RecursionError, binascii.Error):
         pass
     raise Problem(422, "after: take `next` of the page before, unchanged")
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a database can hold a text: NUL is none to PostgreSQL, half a surrogate to none."""
+    return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)

@@ -1,13 +1,14 @@
 """Writes a list of studies as a table (CSV, RFC 4180) for a spreadsheet.
 
 Rules: values are as they are stored. Only a text that a spreadsheet would take for a formula gets
-an apostrophe before it.
+an apostrophe before it; also behind a semicolon, which parts cells in some countries.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,7 +25,9 @@ _COLUMNS: Final = (
     *("referring_physician_name", "calling_ae_titles", "received_at", "labels", "is_protected"),
     *("number_of_series", "number_of_instances", "study_instance_uid"),
 )
-_OF_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# Spreadsheets of East Asia take wide signs for the others.
+_OF_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+_BEHIND_A_SEMICOLON: Final = re.compile(r"(;[\s\"]*)(?=[=+\-@＝＋－＠])")  # noqa: RUF001
 
 
 def study_table(web: Web, asked: StudyQuery) -> Iterator[str]:
@@ -56,7 +59,8 @@ def _cell(value: Any, name: str) -> str:
         moment = datetime.fromtimestamp(value / 1000, UTC)
         return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
     text = "\\".join(value) if isinstance(value, list) else str(value)
-    is_formula = text.startswith(_OF_A_FORMULA) and not _is_number(text)
+    is_formula = text.lstrip(" ").startswith(_OF_A_FORMULA) and not _is_number(text)
+    text = _BEHIND_A_SEMICOLON.sub(r"\1'", text)
     return f"'{text}" if is_formula else text
 
 

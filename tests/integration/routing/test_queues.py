@@ -394,6 +394,22 @@ def test_a_commitment_to_an_object_says_nothing_of_what_is_stored_in_its_place(
         assert waiting(archive) == ["1.2.3.1.1"]
 
 
+def test_what_two_threads_find_committed_counts_once(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    wanted = settings({"commit": True})
+    with routed(open_archive, tmp_path, wanted) as archive:
+        archive.store(received(1))
+        queues = Queues(archive.index, "node", 10_000)
+        queues.claim(ON_A)
+        queues.ask_commitment(queues.next_items(ON_A, 10), "1.2.9")
+        found = dict.fromkeys(queues.asked(ON_A, "1.2.9"), 100)
+        for _ in range(2):
+            queues.committed(ON_A, found)
+        (state,) = steering.queue_states(archive.index, read_routes(wanted))
+        assert (state.waiting, state.sent, state.sent_bytes) == (0, 1, 100)
+
+
 def put_clock_back(archive: Archive, ms: int) -> None:
     """Let all that was noted be later than it is now."""
 

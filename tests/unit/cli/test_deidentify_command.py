@@ -173,3 +173,23 @@ def test_compressed_pixels_that_cannot_be_decoded_are_held_back(tmp_path: Path, 
         capsys.readouterr().err
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_a_thousand_files(tmp_path: Path, capsys) -> None:
+    """Some cannot be de-identified; they are named, counted, and in no folder of the target."""
+    source = tmp_path / "in"
+    for number in range(1000):
+        path = source / f"Doe {number % 10}" / f"{number}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = object_of(f"1.2.3.{number + 10}", t00080060=b"CT", t00180015=b"DOE")
+        path.write_bytes(content if number % 100 else content[:-1])
+    assert run(source, tmp_path / "out", "--key", KEY) == 1
+    output, errors = capsys.readouterr()
+    assert output == "990 de-identified, 10 held back\n"
+    assert len([line for line in errors.splitlines() if "held back: " in line]) == 10
+    found = written(tmp_path / "out")
+    assert len(found) == 990
+    assert len({name.split("/")[0] for name in found}) == 1
+    assert not [
+        name for name, content in found.items() if b"doe" in (name.encode() + content).lower()
+    ]

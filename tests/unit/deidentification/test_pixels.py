@@ -22,7 +22,7 @@ JPEG, JPEG_2000 = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 TOLD = b"mk7fe00010"
 
 
-def image(pixels: bytes, frames: int = 1, **given: bytes) -> bytes:
+def image(pixels: bytes, given: dict[int, bytes] | None = None, *, frames: int = 1) -> bytes:
     """A grey image of 8 rows and 8 columns, with the element of its pixels."""
     values = {
         0x00280002: struct.pack("<H", 1),
@@ -34,7 +34,7 @@ def image(pixels: bytes, frames: int = 1, **given: bytes) -> bytes:
         0x00280101: struct.pack("<H", 8),
         0x00280102: struct.pack("<H", 7),
         0x00280103: struct.pack("<H", 0),
-        **{int(tag.removeprefix("t"), 16): value for tag, value in given.items()},
+        **(given or {}),
     }
     elements = {tag: element(tag, value) for tag, value in values.items()}
     return dataset({**elements, 0x7FE00010: pixels}, CT)
@@ -103,15 +103,15 @@ def test_pixels_whose_size_is_not_known_are_held_back() -> None:
 
 
 def test_colours_that_two_pixels_share_are_no_bytes_too_many() -> None:
-    colours = {"t00280002": struct.pack("<H", 3), "t00280004": b"YBR_FULL_422"}
-    found = out(image(native(b"\x07" * 128), **colours))
+    colours = {0x00280002: struct.pack("<H", 3), 0x00280004: b"YBR_FULL_422"}
+    found = out(image(native(b"\x07" * 128), colours))
     assert found.endswith(b"\x07" * 128)
-    assert TOLD not in out(image(native(b"\x07" * 128 + TOLD), **colours))
+    assert TOLD not in out(image(native(b"\x07" * 128 + TOLD), colours))
 
 
 def test_pixels_of_bits_end_in_the_middle_of_a_byte() -> None:
-    bits = {"t00280100": b"\1\0", "t00280101": b"\1\0", "t00280102": b"\0\0"}
-    found = out(image(native(b"\xaa" * 8 + b"mk"), **bits))
+    bits = {0x00280100: b"\1\0", 0x00280101: b"\1\0", 0x00280102: b"\0\0"}
+    found = out(image(native(b"\xaa" * 8 + b"mk"), bits))
     assert found.endswith(b"\xaa" * 8 + b"\0\0")
 
 
@@ -176,11 +176,11 @@ def test_an_extended_offset_table_stays_only_if_it_fits() -> None:
     right = struct.pack("<QQ", 0, len(plain) + 8), struct.pack("<QQ", len(plain), len(plain))
     wrong = b"mk7fe00010".ljust(16), b"mk7fe00020".ljust(16)
     for tables, stays in ((right, True), (wrong, False)):
-        given = {f"t{tag:08x}": table for tag, table in zip(tags, tables, strict=True)}
-        found = dcmread(io.BytesIO(out(image(fragments(plain, plain), frames=2, **given), JPEG)))
+        given = dict(zip(tags, tables, strict=True))
+        found = dcmread(io.BytesIO(out(image(fragments(plain, plain), given, frames=2), JPEG)))
         assert ("ExtendedOffsetTable" in found) == stays
-    given = {f"t{tag:08x}": table for tag, table in zip(tags, wrong, strict=True)}
-    assert b"mk7fe0" not in out(image(native(b"\x07" * 64), **given))
+    given = dict(zip(tags, wrong, strict=True))
+    assert b"mk7fe0" not in out(image(native(b"\x07" * 64), given))
 
 
 def test_a_delimiter_with_a_length_is_written_anew() -> None:
@@ -209,3 +209,14 @@ def test_two_pixels_that_share_a_word_in_big_endian_stay() -> None:
     elements[0x7FE00010] = element(0x7FE00010, pixels, EXPLICIT_BIG, b"OW")
     content = dataset(elements, CT, EXPLICIT_BIG)
     assert out(content, BIG_ENDIAN).endswith(pixels)
+
+
+def test_fragments_that_are_not_what_their_transfer_syntax_says_are_held_back() -> None:
+    with pytest.raises(HeldBackError, match="cut short or broken"):
+        out(image(fragments(TOLD + jpeg())), JPEG)
+
+
+def test_a_layout_of_pixels_that_is_not_valid_is_held_back() -> None:
+    """A dummy in its place would change the picture."""
+    with pytest.raises(HeldBackError, match="layout"):
+        out(image(native(b"\x07" * 64), {0x00280102: b"seven."}))

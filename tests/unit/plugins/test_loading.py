@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,3 +116,17 @@ def test_the_command_config_shows_no_value_of_a_plug_in(tmp_path: Path) -> None:
     done = run_lfscp("config", "--config", configuration)
     assert 'settings = { webhook = { url = "***" } }' in done.stdout
     assert "hidden" not in done.stdout
+
+
+def test_one_that_takes_long_to_load_is_named_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading, "SLOW_S", 0.05)
+    before = threading.active_count()
+    file = plugin(tmp_path, "slow", "time.sleep(0.5)\n@hook\ndef startup(): pass")
+    (loaded,) = load(settings_of(tmp_path, file).plugins)
+    assert loaded.name == "slow"
+    assert threading.active_count() == before
+    said = capfd.readouterr().err
+    assert "plug-in takes long to load" in said
+    assert str(file) in said

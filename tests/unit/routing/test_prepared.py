@@ -179,7 +179,7 @@ def test_pixels_that_a_plug_in_does_not_touch_are_copied_in_bounded_memory(
 def _large(folder: Path, name: str) -> Path:
     """An object with 20 MB of pixels."""
     source = {"explicit": "CT_small.dcm", "implicit": "MR_small_implicit.dcm"}
-    dataset = dcmread(get_testdata_file(source.get(name, "MR_small_RLE.dcm")))
+    dataset = dcmread(str(get_testdata_file(source.get(name, "MR_small_RLE.dcm"))))
     frames = 1 + 20_000_000 // len(dataset.PixelData)
     dataset.NumberOfFrames = frames
     if name == "compressed":
@@ -233,7 +233,7 @@ def test_a_plug_in_that_leaves_no_object_is_said(
 
 
 def test_a_transfer_syntax_is_an_action_too(tmp_path: Path) -> None:
-    file = Path(get_testdata_file("MR_small_RLE.dcm"))
+    file = Path(str(get_testdata_file("MR_small_RLE.dcm")))
     instance = read_instance(file, lambda _note: None)
     wanted = settings({"transfer_syntax": "ImplicitVRLittleEndian"})
     with sent(instance, tmp_path, wanted) as changed:

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 
 from lfscp.archive.index.study_pages import ORDERS
+from lfscp.web.actions import cursors
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_INSTANCE, LOOP_SERIES, LOOP_STUDY
 
 
@@ -193,6 +194,29 @@ def test_the_table_has_what_the_list_has_in_its_order(filled):
     assert table(filled.get("/api/studies.csv?q=nobody")) == []
     selected = filled.get(f"/api/studies.csv?select={keys(filled)[LOOP_STUDY]}")
     assert [row["study_instance_uid"] for row in table(selected)] == [LOOP_STUDY]
+
+
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [
+        ("a;=1+1", "a;'=1+1"),  # where a semicolon parts cells
+        ('a; "=1+1', "a; \"'=1+1"),
+        ("\uff1d1+1", "'\uff1d1+1"),  # a wide =
+        ("a; b", "a; b"),
+        ("a=b-c", "a=b-c"),
+    ],
+)
+def test_no_text_of_the_table_is_a_formula_anywhere(filled, label, written):
+    filled.put(f"/api/studies/{CT_STUDY}/labels/{quote(label, safe='')}")
+    assert written in {row["labels"] for row in table(filled.get("/api/studies.csv"))}
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\0b"])
+@pytest.mark.parametrize("path", ["/api/studies", "/archive/rows", "/api/patients"])
+def test_a_cursor_with_a_text_that_no_database_holds_is_refused(filled, path, text):
+    cursors_ = [(text, 1)] if "patients" in path else [(text, "1", 1), ("1", text, 1), (text, 1)]
+    answers = [filled.get(f"{path}?order=name&after={cursors.to_text(each)}") for each in cursors_]
+    assert {answer.status_code for answer in answers} == {422}
 
 
 def test_selected_studies_are_protected_together_and_deleted_only_together(filled):

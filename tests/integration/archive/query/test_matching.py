@@ -364,7 +364,24 @@ def test_names_of_several_groups_are_found_by_the_index_of_just_those(
 
 
 def test_a_plan_that_reads_a_whole_table_is_recognised(connection: Connection) -> None:
-    assert "SCAN study" in plan(connection, "STUDY", StudyDescription="Thorax")
+    assert "SCAN study" in plan(connection, "STUDY", Occupation="Baker")
+
+
+@pytest.mark.parametrize("fuzzy", [False, True])
+@pytest.mark.parametrize("pattern", ["Sm?th^John", "S*^John"])
+def test_the_database_compares_a_whole_name_and_not_only_its_begin(
+    connection: Connection, pattern: str, fuzzy: bool
+) -> None:
+    for number in range(20):
+        name = "Smith^John" if number == 7 else f"Smith^Jane{number}"
+        patient = add(connection, Level.PATIENT, PatientID=f"P{number}", PatientName=name)
+        add(connection, Level.STUDY, patient, StudyInstanceUID=f"1.{number}")
+    keys = identifier("STUDY", StudyInstanceUID="", PatientName=pattern)
+    query = parse_query(keys, Model.STUDY_ROOT, relational=True, fuzzy_names=fuzzy)
+
+    rows = connection.execute(build(query, connection.dialect.name).statement).all()
+
+    assert len(rows) == 1, "the others must not be left to a test in Python"
 
 
 def test_tables_above_are_joined_only_when_a_key_needs_them(connection: Connection) -> None:

@@ -316,3 +316,22 @@ def test_the_rest_is_read_once_for_all_conditions() -> None:
     assert read_condition({"KVP": 120, "SliceThickness": {"to": 2}}).holds(subject)
     assert read_condition({"KVP": 120}).holds(subject)
     assert len(readings) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({}, "there is no condition"),
+        ({"Modality": ["CT", "MR"]}, 'Modality is "CT" or "MR"'),
+        ({"Rows": {"from": 256}, "calling_ae_title": "CT1"},
+         'Rows is from 256 and calling_ae_title is "CT1"'),
+        ({"Modality": "CT", "any": [{"PatientID": {"present": False}}, {"KVP": 120}]},
+         'Modality is "CT" and (PatientID is absent or empty or KVP is 120)'),
+        ({"not": {"StudyDescription": "*chest*"}}, 'not (StudyDescription is "*chest*")'),
+        ({"any": [{"Modality": "CT"}, {"RequestAttributesSequence": {"AccessionNumber": "A7"}}]},
+         'Modality is "CT" or (in an item of RequestAttributesSequence, '
+         'AccessionNumber is "A7")'),
+    ],
+)  # fmt: skip
+def test_a_condition_says_in_words_what_it_wants(table: dict[str, Any], words: str) -> None:
+    assert read_condition(table).words == words

@@ -25,7 +25,7 @@ ALL = (str(RLELossless), str(JPEGLSLossless), str(JPEG2000Lossless))
 
 
 def stored(name: str) -> StoredInstance:
-    return read_instance(Path(get_testdata_file(name)), lambda _note: None)
+    return read_instance(Path(str(get_testdata_file(name))), lambda _note: None)
 
 
 def sent(instance: StoredInstance, syntax: str, folder: Path) -> Iterator[StoredInstance]:
@@ -69,7 +69,7 @@ def test_pixels_and_all_else_stay_the_same(tmp_path: Path, name: str, syntax: st
 def test_each_frame_is_one_fragment(tmp_path: Path) -> None:
     from pydicom.encaps import generate_fragments
 
-    dataset = dcmread(get_testdata_file("CT_small.dcm"))
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
     one = dataset.pixel_array
     dataset.NumberOfFrames = 3
     dataset.PixelData = b"".join((one + number).tobytes() for number in range(3))
@@ -101,7 +101,7 @@ def test_what_cannot_be_compressed_goes_as_it_is(tmp_path: Path, name: str, reas
 
 
 def test_values_that_a_codec_would_lose_are_not_compressed(tmp_path: Path) -> None:
-    dataset = dcmread(get_testdata_file("CT_small.dcm"))
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
     dataset.BitsStored, dataset.HighBit = 12, 11
     dataset.PixelRepresentation = 0
     dataset.PixelData = b"\xff\xf7" * (dataset.Rows * dataset.Columns)  # bits above Bits Stored

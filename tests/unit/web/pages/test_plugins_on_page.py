@@ -6,7 +6,9 @@ import html
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi.testclient import TestClient
 
@@ -48,8 +50,11 @@ def test_the_page_names_plug_ins_with_their_calls_failures_and_events(tmp_path: 
         try:
             with TestClient(app, base_url=HOME) as client:
 
-                def found() -> dict[str, dict[str, int]]:
+                def found() -> dict[str, dict[str, Any]]:
                     return {each["name"]: each for each in client.get("/api/plugins").json()}
+
+                def has_calls(number: int) -> bool:
+                    return bool(found()["page_good"]["calls"] == number)
 
                 def upload() -> None:
                     content = made(tmp_path).read_bytes()
@@ -57,7 +62,7 @@ def test_the_page_names_plug_ins_with_their_calls_failures_and_events(tmp_path: 
 
                 for calls in (2, 4, 6):
                     upload()
-                    wait_until(lambda calls=calls: found()["page_good"]["calls"] == calls)
+                    wait_until(partial(has_calls, calls))
                     if calls == 2:  # the slow one has begun with its first event
                         wait_until(lambda: found()["page_bad"]["waiting"] == 0)
                 text = client.get("/node").text

@@ -16,10 +16,7 @@ from lfscp.scu.dicomweb.send import send
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.send import objects_in
-from tests.support.retrieved_objects import as_file
-from tests.support.scripted_http import END, PARTS, answer, head, part, scripted_http
-from tests.support.web_objects import CT_SERIES, ct_slice
-from tests.unit.scu.dicomweb.test_hostile_servers import (
+from tests.integration.scu.dicomweb.test_hostile_servers import (
     CT,
     NONE,
     Taken,
@@ -32,6 +29,9 @@ from tests.unit.scu.dicomweb.test_hostile_servers import (
     retrieve,
     stored,
 )
+from tests.support.retrieved_objects import as_file
+from tests.support.scripted_http import END, PARTS, answer, head, part, scripted_http
+from tests.support.web_objects import CT_SERIES, ct_slice
 
 ONE, TWO, THREE = (f"{CT_SERIES}.{number}" for number in (1, 2, 3))
 

@@ -2,25 +2,17 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import pytest
 
 from lfscp import __version__
+from tests.support.node_process import run_lfscp
 
 
 def lfscp(*arguments, **environment):
     """Run the command line in a process of its own; returns (exit code, output, errors)."""
-    code = "from lfscp.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environment},
-    )
-    assert "Traceback" not in done.stderr
+    done = run_lfscp(*arguments, env=environment)
     return done.returncode, done.stdout, done.stderr
 
 
