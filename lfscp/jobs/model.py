@@ -445,3 +445,9 @@ def longest_wait() -> str:
 def timestamp(moment: datetime) -> str:
     """A moment in UTC as ISO 8601 to the millisecond; the texts sort as the moments do."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def groups_of(job: Job | None) -> list[str]:
+    """The peers of a job, each with a limit of running jobs; none for a collect job."""
+    peers = () if job is None or job.kind is JobKind.COLLECT else job.peers
+    return [str(peer) for peer in peers]

@@ -46,6 +46,7 @@ from lfscp.jobs.model import (
     TooManyJobsError,
     UnknownJobError,
     WrongStateError,
+    groups_of,
     is_result_apart,
     now,
     timestamp,
@@ -571,12 +572,6 @@ class JobService:
         oldest = now - timedelta(days=self._settings.jobs.keep_days)
         self._store.forget_ended_before(timestamp(oldest))
         CommitmentRequests(self._archive.index).forget_before(round(oldest.timestamp() * 1000))
-
-
-def groups_of(job: Job | None) -> list[str]:
-    """The peers of a job, each with a limit of running jobs; none for a collect job."""
-    peers = () if job is None or job.kind is JobKind.COLLECT else job.peers
-    return [str(peer) for peer in peers]
 
 
 def require_state(job: Job, action: str, states: tuple[State, ...]) -> None:

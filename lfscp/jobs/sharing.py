@@ -21,8 +21,8 @@ from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.jobs.claims import Claims, LostJobError
 from lfscp.jobs.control import Control, JobEnd, StopRequest
-from lfscp.jobs.model import Job, State, now
-from lfscp.jobs.service import ANEW, LOG, STOPPED, JobService, groups_of, require_state
+from lfscp.jobs.model import Job, State, groups_of, now
+from lfscp.jobs.service import ANEW, LOG, STOPPED, JobService, require_state
 from lfscp.jobs.tasks import perform
 
 if TYPE_CHECKING:
