@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
@@ -29,6 +30,8 @@ from tests.support.scratch import folder_in_memory  # noqa: E402
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
+settings.register_profile("no deadline", settings(), deadline=None)  # no test asserts a duration
+settings.load_profile("no deadline")
 AFTER_THE_FIRST_S = 20
 WITH_A_BROWSER_S = 300  # it starts slowly on a machine that does other work too
 
