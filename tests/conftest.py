@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
@@ -29,7 +30,10 @@ from tests.support.scratch import folder_in_memory  # noqa: E402
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
+settings.register_profile("no deadline", settings(), deadline=None)  # no test asserts a duration
+settings.load_profile("no deadline")
 AFTER_THE_FIRST_S = 20
+WITH_A_BROWSER_S = 300  # it starts slowly on a machine that does other work too
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses its own
@@ -63,11 +67,11 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark the tests with PostgreSQL that run with SQLite too, and begin with the longest.
 
     Else one that comes last keeps all other processes of the run waiting. Long are those that have
-    a longer time limit than others.
+    a longer time limit than others, as those with a browser do.
     """
     chosen = {item.nodeid for item in items}
     for item in items:
@@ -75,6 +79,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         first = name + bracket + parameters.replace("postgresql", "sqlite")
         if first != item.nodeid and first in chosen:
             item.add_marker("second_database")
+        if "browser" in item.fixturenames and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(WITH_A_BROWSER_S))
     items.sort(key=lambda item: not _is_long(item))
 
 
