@@ -13,7 +13,8 @@ from pynetdicom import evt
 from lfscp.observe import audit, metrics
 from lfscp.observe.stdlib_bridge import redact
 from lfscp.services.audit_events import Patients, ReceivedObjects, peer_of
-from lfscp.services.service_log import LOG, Handlers, association_fields, called_ae_title
+from lfscp.services.called import called_ae_title
+from lfscp.services.service_log import LOG, Handlers, association_fields
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.scp.association import AcceptorAssociation

@@ -54,12 +54,6 @@ def calling_ae_title(event: Event) -> str:
     return str(association_fields(event.assoc)["calling_ae_title"])
 
 
-def called_ae_title(association: Association) -> str:
-    """The AE title by which the requestor called us."""
-    request = association.requestor.primitive
-    return str(request.called_ae_title).strip() if request is not None else ""
-
-
 def after_answer(association: Association, write: Callable[[], None]) -> None:
     """Write a line once the peer has its answer, which does not wait for it."""
     later = getattr(association, "after_answer", None)

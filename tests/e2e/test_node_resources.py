@@ -82,7 +82,7 @@ def test_a_data_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_that_another_node_uses(node: NodeProcess) -> None:
-    for command in (["serve", *FLAGS], ["import", "."], ["check"]):
+    for command in (["serve", *FLAGS], ["check", "--rebuild"]):
         line = fails(*command, "--data-dir", node.data_dir)
         assert "another node uses" in line or "stop" in line
         assert str(node.data_dir) in line

@@ -47,7 +47,6 @@ MAY_NAME_A_CLASS = {
     "lfscp/observe/stdlib_bridge.py": 1,
     "lfscp/observe/logging.py": 1,
     "lfscp/plugins/in_use.py": 1,
-    "lfscp/routing/sending.py": 1,
     "lfscp/services/service_log.py": 1,
     "lfscp/services/sending/sub_operations.py": 1,
 }

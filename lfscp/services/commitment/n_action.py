@@ -16,6 +16,7 @@ from lfscp.archive.workflow.commitment.commitment import Commitment, Transaction
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.access.permissions import may
+from lfscp.services.called import called_ae_title
 from lfscp.services.commitment.report import STORAGE_COMMITMENT_INSTANCE
 from lfscp.services.commitment.request import read_request
 from lfscp.services.commitment.same_association import Asked, SameAssociationReporter
@@ -23,7 +24,6 @@ from lfscp.services.refused import RefusedError
 from lfscp.services.service_log import (
     Handlers,
     after_answer,
-    called_ae_title,
     calling_ae_title,
     failed_unexpectedly,
     performed,

@@ -9,7 +9,7 @@ from pynetdicom import evt
 from lfscp.archive.store.received_objects import Received
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.reading.header import Header
-from lfscp.services.service_log import called_ae_title
+from lfscp.services.called import called_ae_title
 from lfscp.upperlayer.receiving.received import ReceivedStore
 
 

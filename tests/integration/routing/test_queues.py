@@ -200,7 +200,7 @@ def test_what_failed_for_good_is_put_aside_with_its_reason_until_somebody_tries_
         (state,) = steering.queue_states(archive.index, read_routes(settings({})))
         assert (state.given_up, state.waiting) == (1, 1)
         assert state.given_up_reason == "held back: why"
-        (outcome,) = steering.study_outcomes(archive.index, first.study_instance_uid)
+        (outcome,) = study_outcomes(archive.index, first.study_instance_uid)
         assert (outcome.given_up, outcome.reason) == (1, "held back: why")
         assert waiting(archive) == []
         assert steering.retry(archive.index, ON_A) == 1
@@ -389,7 +389,7 @@ def test_a_commitment_to_an_object_says_nothing_of_what_is_stored_in_its_place(
         queues = Queues(archive.index, "node", 10_000)
         sent = queues.next_items(ON_A, 10)
         archive.store(received(1, PatientComments="newer"))
-        queues.ask_commitment(sent, "1.2.9")
+        queues.ask_commitment({each: each.sop_instance_uid for each in sent}, "1.2.9")
         assert queues.asked(ON_A, "1.2.9") == []
         assert waiting(archive) == ["1.2.3.1.1"]
 
@@ -402,7 +402,8 @@ def test_what_two_threads_find_committed_counts_once(
         archive.store(received(1))
         queues = Queues(archive.index, "node", 10_000)
         queues.claim(ON_A)
-        queues.ask_commitment(queues.next_items(ON_A, 10), "1.2.9")
+        items = queues.next_items(ON_A, 10)
+        queues.ask_commitment({each: each.sop_instance_uid for each in items}, "1.2.9")
         found = dict.fromkeys(queues.asked(ON_A, "1.2.9"), 100)
         for _ in range(2):
             queues.committed(ON_A, found)
@@ -431,7 +432,7 @@ def test_a_clock_that_is_put_back_stops_no_queue(open_archive: OpenArchive, tmp_
         one, other = (Queues(archive.index, name, 60_000) for name in ("one", "other"))
         assert one.claim(ON_A)
         first, _ = one.next_items(ON_A, 10)
-        one.failed(ON_A, {first: "0xA700"}, 60_000, 10 * year)
+        one.failed(ON_A, {first: Failure("0xA700")}, 60_000, 10 * year)
         one.unreachable(ON_A, "is down", 10_000, 10 * year)
         put_clock_back(archive, year)  # and the node has died
         assert other.claimable([ON_A]) == [ON_A]

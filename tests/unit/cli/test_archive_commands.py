@@ -211,7 +211,8 @@ def test_an_empty_index_before_objects_is_said_at_start_and_by_check(run, settin
     for file in settings.data_dir.glob("index.sqlite*"):
         file.unlink()
     server = settings.server.model_copy(update={"host": "127.0.0.1", "port": 0})
-    node = SingleProcess(settings.model_copy(update={"server": server}))
+    web = settings.web.model_copy(update={"port": 0})
+    node = SingleProcess(settings.model_copy(update={"server": server, "web": web}))
     configure("warning", "json")
     try:
         node.start()

@@ -15,9 +15,9 @@ import structlog
 
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.observe.logging import configure
+from lfscp.services.called import called_ae_title
 from lfscp.services.service_log import (
     association_fields,
-    called_ae_title,
     describe,
     failed_unexpectedly,
     performed,

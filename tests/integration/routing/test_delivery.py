@@ -18,6 +18,7 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.routing import sending
+from lfscp.routing.actions.action import Means
 from lfscp.routing.delivery import Delivery
 from lfscp.routing.matching import SettingsRouter
 from lfscp.routing.queues import QueueName, Queues
@@ -30,6 +31,16 @@ from tests.support.archive_datasets import received
 
 ON_A = QueueName("r", "A")
 PATIENCE_S = 60.0
+
+
+class NotTold:
+    """No plug-ins."""
+
+    def hears(self, _hook: str) -> bool:
+        return False
+
+    def notify_study_complete(self, study_uid: str) -> None:
+        raise AssertionError(study_uid)
 
 
 class Destination:
@@ -119,7 +130,7 @@ def test_a_queue_is_taken_from_a_process_of_the_node_only_once_it_has_ended(
             if has_ended:
                 other.kill()
                 other.wait()
-            service = RoutingService(archive, current)
+            service = RoutingService(archive, current, lambda _settings: Means("HERE"), NotTold())
             service.start()
             deadline = time.monotonic() + (PATIENCE_S if has_ended else 1.5)
             while not destination.taken and time.monotonic() < deadline:
