@@ -234,7 +234,7 @@ def test_a_service_that_the_peer_does_not_have_is_said(dcmtk: Any, tmp_path: Pat
             get(peer, study(), on_object=Kept())
 
 
-# pynetdicom's server, which the peer is, leaves the socket of an association open that was broken off.
+# The peer is pynetdicom's server, which leaves the socket of a broken association open.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_peer_that_ignores_a_c_cancel_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "CANCEL_PATIENCE_S", 0.1)

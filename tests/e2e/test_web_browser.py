@@ -522,7 +522,7 @@ def test_nobody_sees_what_his_role_may_not_do(page, url, objects, shoot):
     assert sent == {
         "POST /logout",
         f"POST {study}/deidentify",
-    }  # which gives a ZIP, and changes nothing
+    }  # which gives a ZIP
     assert {f"GET {study}", "GET /jobs", "GET /node"} <= asked["read"]
     assert not {"GET /upload", "GET /remote"} & asked["read"]
     assert {"GET /upload", "GET /remote", f"POST {study}/send"} <= asked["work"]
