@@ -2,7 +2,8 @@
 
 Rules: nobody who tells waits. If the queue is full, what comes is lost for this plug-in; it is
 counted and logged. A plug-in that hangs keeps its own queue only, and is named. What is still
-queued at the end is told within a time limit; the rest is counted and logged too.
+queued at the end is told within a time limit; the rest is counted and logged too. Events of a
+moment are told together: a thread that wakes for each takes a tenth of the rate of stores.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 from lfscp.observe import metrics
 from lfscp.plugins.specifications import TOLD
 
+_MOMENT_S: Final = 0.05
 _SAY_EVERY_S: Final = 10.0  # how many were lost, while they are
 _LOST: Final = {hook: metrics.PLUGIN_CALLS.of(hook, "lost") for hook in TOLD}
 
@@ -60,12 +62,14 @@ class Queue:
         self._lose(hook)
 
     def _append(self, hook: str, call: Callable[[], None]) -> None:
+        is_first = not self._waiting
         self._waiting.append((hook, call))
         if self._thread is None:
             name = f"lfscp-plugin-{self._plugin}"
             self._thread = threading.Thread(target=self._tell, name=name, daemon=True)
             self._thread.start()
-        self._changed.notify()
+        if is_first or len(self._waiting) * 2 > self._size:
+            self._changed.notify()
 
     def _count_lost(self, hook: str) -> None:
         _LOST[hook].add()
@@ -84,8 +88,9 @@ class Queue:
     def _tell(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._is_ending:
-                    self._changed.wait()
+                if not self._waiting and not self._is_ending:
+                    self._changed.wait_for(lambda: self._waiting or self._is_ending)
+                    self._changed.wait_for(self._is_pressing, _MOMENT_S)
                 if not self._waiting:
                     break
                 hook, call = self._waiting.popleft()
@@ -94,6 +99,9 @@ class Queue:
             self._running = None
             del call
         self._has_ended.set()
+
+    def _is_pressing(self) -> bool:
+        return self._is_ending or len(self._waiting) * 2 > self._size
 
     def name_if_hanging(self, limit_s: float) -> None:
         """Write a line if a call has run for too long; once for each call."""
