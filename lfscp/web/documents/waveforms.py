@@ -260,8 +260,8 @@ def _extremes(values: Array, step: int) -> Array:
     missing = -len(values) % step
     filled = np.concatenate([values, np.full((missing, values.shape[1]), np.nan)])
     steps = filled.reshape(-1, step, values.shape[1])
-    low = np.fmin.reduce(steps, axis=1)
-    high = np.fmax.reduce(steps, axis=1)
+    either: tuple[Any, Any] = (np.fmin, np.fmax)  # numpy's versions have different types of reduce
+    low, high = (each.reduce(steps, axis=1) for each in either)
     return np.stack([low, high], axis=1).reshape(-1, values.shape[1])
 
 

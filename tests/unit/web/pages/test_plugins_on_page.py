@@ -64,7 +64,8 @@ def test_the_page_names_plug_ins_with_their_calls_failures_and_events(tmp_path: 
                     upload()
                     wait_until(partial(has_calls, calls))
                     if calls == 2:  # the slow one has begun with its first event
-                        wait_until(lambda: found()["page_bad"]["waiting"] == 0)
+                        wait_until(lambda: not any(len(each.queue) for each in plugins._in_use))
+                wait_until(lambda: found()["page_bad"]["waiting"] == 1)  # counted once a second
                 text = client.get("/node").text
                 states = found()
         finally:
