@@ -225,7 +225,7 @@ def test_lossless_jpeg_in_colour_that_its_codec_has_no_room_for_is_shown_whole(r
     dataset.PhotometricInterpretation = "RGB"
     frame = lossless_jpeg(pixels, 8)
     path = encapsulated(tmp_path / "object.dcm", dataset, frame, JPEGLosslessSV1)
-    give_room(renderer, path, 30 * MB)  # libjpeg takes 34
+    give_room(renderer, path, 33 * MB)  # 30 are the least, with its codec it is 37
 
     shown = opened(renderer, path, Wanted(encoding="png"))
     assert (np.asarray(shown) == pixels).all()
