@@ -15,7 +15,8 @@ from typing import Final
 
 from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 
-from lfscp.rules.conditions.attributes import NUMBER_VRS, TEXT_VRS
+from lfscp.dicom.values.attributes import TEXT_VRS
+from lfscp.rules.conditions.attributes import NUMBER_VRS
 from lfscp.rules.conditions.comparisons import (
     Comparison,
     between,
