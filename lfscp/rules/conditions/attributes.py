@@ -33,7 +33,7 @@ from lfscp.dicom.reading.header import DEFLATED, Header, encoding_of
 from lfscp.dicom.values.attributes import BY_TAG, SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
 from lfscp.dicom.values.charset import codecs_of, decode
 from lfscp.dicom.values.temporal import without_delimiters
-from lfscp.rules.conditions.subject import Attributes
+from lfscp.rules.conditions.subject import Attributes, Subject
 
 NUMBER_VRS: Final = frozenset({*NUMBER_FORMATS, "DS", "IS"})
 _NEITHER: Final = ("",)  # there, but neither text nor number
@@ -89,6 +89,28 @@ class HeaderAttributes:
         if self._read is None:
             self._read = self._further()
         return self._read
+
+
+def subject_of(
+    header: Header,
+    transfer_syntax_uid: str,
+    dataset: Callable[[], Buffer],
+    calling_ae_title: str,
+    called_ae_title: str = "",
+    address: str = "",
+) -> Subject:
+    """An object whose header is read already, with its sender; see `Subject`.
+
+    Args:
+        dataset: gives the encoded dataset; called once at most, and only if a condition asks for
+            what the header lacks.
+    """
+
+    def further() -> Attributes:
+        return attributes_of(dataset(), transfer_syntax_uid)
+
+    attributes = HeaderAttributes(header, further)
+    return Subject(attributes, calling_ae_title, called_ae_title, address, transfer_syntax_uid)
 
 
 def is_in_header(tag: int) -> bool:
