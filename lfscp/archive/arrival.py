@@ -43,8 +43,7 @@ from lfscp.rules.coercion.original_attributes import (
     last_modified_at,
     moment,
 )
-from lfscp.rules.conditions.attributes import HeaderAttributes, attributes_of
-from lfscp.rules.conditions.subject import Subject
+from lfscp.rules.conditions.attributes import subject_of
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
@@ -98,12 +97,13 @@ class Arrival:
     def _fitting(
         self, received: Received, header: Header, dataset: memoryview
     ) -> Sequence[Coercion]:
-        subject = Subject(
-            HeaderAttributes(header, lambda: attributes_of(dataset, received.transfer_syntax_uid)),
+        subject = subject_of(
+            header,
+            received.transfer_syntax_uid,
+            lambda: dataset,
             received.calling_ae_title,
             received.called_ae_title,
             received.address,
-            received.transfer_syntax_uid,
         )
         return [each for each in self.coercions if each.is_for(subject)]
 

@@ -107,15 +107,7 @@ class Storing:
         piece, offset, digest = self._piece(received, header)
         try:
             place = self.files.place_beside if beside or replace else self.files.place
-            placement = Placement(
-                place(piece, *header.uids),
-                received.transfer_syntax_uid,
-                offset,
-                piece.size - offset,
-                piece.size,
-                digest,
-                received.calling_ae_title,
-            )
+            placement = _placement(place(piece, *header.uids), received, piece, offset, digest)
             result = self._commit(header, placement, items, replace=replace)
             if isinstance(result, Existing):  # another thread or node was faster
                 self.files.remove(placement.path)
@@ -151,15 +143,8 @@ class Storing:
         try:
             if is_kept(self.index, stored_uid, piece.size, digest):
                 return
-            placement = Placement(
-                self.files.place_beside(piece, *header.uids),
-                received.transfer_syntax_uid,
-                offset,
-                piece.size - offset,
-                piece.size,
-                digest,
-                received.calling_ae_title,
-            )
+            path = self.files.place_beside(piece, *header.uids)
+            placement = _placement(path, received, piece, offset, digest)
             try:
                 keep_arrived(self.index, stored_uid, header, placement)
             except BaseException:
@@ -263,3 +248,15 @@ class Storing:
         healed = self._store_new(received, header, replace=True)
         notes = (*healed.notes, f"the file of {header.sop_instance_uid} was {was} and is whole")
         return replace(healed, outcome=StoreOutcome.REPLACED, notes=notes)
+
+
+def _placement(path: str, received: Received, piece: Piece, offset: int, digest: str) -> Placement:
+    return Placement(
+        path,
+        received.transfer_syntax_uid,
+        offset,
+        piece.size - offset,
+        piece.size,
+        digest,
+        received.calling_ae_title,
+    )

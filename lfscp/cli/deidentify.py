@@ -59,10 +59,10 @@ def deidentify(
     that, it holds the object back and names it with the reason. The exit code is 1 then.
     """
     from lfscp.cli.deidentify_files import deidentify_files
-    from lfscp.deidentification.burned_in import read_device_rules
     from lfscp.deidentification.deidentifier import Deidentifier
     from lfscp.deidentification.errors import DeidentificationRequestError
     from lfscp.deidentification.options import options_named
+    from lfscp.deidentification.pixels.burned_in import read_device_rules
 
     try:
         deidentifier = Deidentifier(

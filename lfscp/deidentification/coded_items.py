@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from lfscp.deidentification.descriptors import cleaned, known_meaning
 from lfscp.deidentification.layout import Found, Writer
 from lfscp.deidentification.values import dummy, padded
+from lfscp.deidentification.words.descriptors import cleaned, known_meaning
 from lfscp.dicom.encoding.elements import Buffer
 
 CODE_VALUE: Final = 0x00080100

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from lfscp.deidentification.actions import Action, Profile
-from lfscp.deidentification.burned_in import READ, DeviceRule, rule_for, suspicion
 from lfscp.deidentification.content_items import CONCEPT_NAME, ROOT, VALUE_TYPE, value_type_of
 from lfscp.deidentification.errors import CompressedPixelsError, HeldBackError
-from lfscp.deidentification.identifying import identifying_words
 from lfscp.deidentification.layout import Found, Writer, elements_of
 from lfscp.deidentification.method import method_elements
-from lfscp.deidentification.naming import names_in, values_with_names, words_in
 from lfscp.deidentification.options import Option, require_consistent
-from lfscp.deidentification.passed_pixels import (
+from lfscp.deidentification.pixels.burned_in import READ, DeviceRule, rule_for, suspicion
+from lfscp.deidentification.pixels.passed_pixels import (
     encapsulated_pixels,
     native_pixels,
     without_table,
 )
-from lfscp.deidentification.pixel_cleaning import CleanedPixels
+from lfscp.deidentification.pixels.pixel_cleaning import CleanedPixels
 from lfscp.deidentification.pseudonyms import Pseudonyms, is_valid_uid
 from lfscp.deidentification.rewriter import PIXEL_DATA, Facts, Rewriter, identity_of
 from lfscp.deidentification.sop_classes import require_known_class
+from lfscp.deidentification.words.identifying import identifying_words
+from lfscp.deidentification.words.naming import names_in, values_with_names, words_in
 from lfscp.dicom.conversion.encoder import Piece, read_pieces
 from lfscp.dicom.encoding.deflate import inflate, pieces_of
 from lfscp.dicom.encoding.elements import EXPLICIT_LITTLE, Encoding

@@ -14,13 +14,14 @@ from lfscp.deidentification.table import vm_of, vr_of
 from lfscp.deidentification.values import PATTERNS
 from lfscp.deidentification.values import TIMEZONE as TIMEZONE_PATTERN
 from lfscp.dicom.encoding.value_representations import MAX_SHORT_LENGTH, SHORT_FORM, WIDTH
+from lfscp.dicom.values.attributes import TEXT_VRS
 from lfscp.dicom.values.charset import codecs_of
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 _NUMBERS: Final = frozenset(b"AT FD FL SL SS SV UL US UV".split())
 _WIDTH: Final = {vr: 4 if vr == b"AT" else WIDTH[vr] for vr in _NUMBERS}  # a tag is two words
 _BULK: Final = frozenset(b"OB OD OF OL OV OW".split())
-_TEXT: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+_TEXT: Final = frozenset(vr.encode() for vr in TEXT_VRS)
 _CAUGHT: Final = frozenset({b"AE", b"DA", b"DT", b"PN", b"TM", b"UI", b"UR"})
 _MULTIPLE: Final = frozenset(b"AS CS DA DS DT IS TM UI".split())
 

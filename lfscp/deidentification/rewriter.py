@@ -21,11 +21,9 @@ from lfscp.deidentification.content_items import (
     treatments_outside,
     value_type_of,
 )
-from lfscp.deidentification.descriptors import cleaned
 from lfscp.deidentification.errors import HeldBackError
 from lfscp.deidentification.kept_groups import KeptGroups, text_of
 from lfscp.deidentification.layout import Found, Writer, elements_of, items_of
-from lfscp.deidentification.naming import may_have_names, without_names
 from lfscp.deidentification.options import Option
 from lfscp.deidentification.plans import (
     SPECIFIC_CHARACTER_SET,
@@ -37,6 +35,8 @@ from lfscp.deidentification.plans import (
 )
 from lfscp.deidentification.pseudonyms import Pseudonyms
 from lfscp.deidentification.values import dummy, padded, shifted, with_dummies
+from lfscp.deidentification.words.descriptors import cleaned
+from lfscp.deidentification.words.naming import may_have_names, without_names
 from lfscp.dicom.conversion.encoder import Piece, read_pieces
 from lfscp.dicom.encoding.elements import IMPLICIT_LITTLE, Buffer, Encoding
 

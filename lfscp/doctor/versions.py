@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp import __version__
 from lfscp.doctor.finding import Finding, fine, warning, wrong
-from lfscp.services.transcoding.decoders import decoder_for
+from lfscp.services.transcoding.codecs.decoders import decoder_for
 
 if TYPE_CHECKING:
     from lfscp.config import Settings

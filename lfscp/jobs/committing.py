@@ -21,8 +21,9 @@ from lfscp.archive.workflow.commitment.requests import (
     Taken,
 )
 from lfscp.jobs.control import Control, JobEnd
-from lfscp.jobs.model import MAX_DELAY_S, InvalidRequestError, Job, State
+from lfscp.jobs.model import MAX_DELAY_S, Job, State
 from lfscp.jobs.peers.asking import with_user
+from lfscp.jobs.request import InvalidRequestError
 from lfscp.observe.logging import get_logger
 from lfscp.scu.commit import Question, ask, portions
 from lfscp.scu.peer import Peer

@@ -17,9 +17,10 @@ from lfscp.archive.store.received_objects import Received, StoredInstance
 from lfscp.dicom.values.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.matches import MEGABYTE
-from lfscp.jobs.model import InvalidRequestError, Job
+from lfscp.jobs.model import Job
 from lfscp.jobs.peers.asking import Client, client_of
 from lfscp.jobs.peers.described import ONLY_HERE, JobPeer, audited
+from lfscp.jobs.request import InvalidRequestError
 from lfscp.observe import metrics
 from lfscp.scu.errors import PeerError, UnsupportedError
 from lfscp.scu.find import MAX_UNTOLD_BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lfscp.errors import OperationError
-from lfscp.jobs.model import InvalidRequestError
+from lfscp.jobs.request import InvalidRequestError
 from lfscp.scu.errors import PeerError
 
 # The texts of these errors are for users.

@@ -20,9 +20,10 @@ from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import RetrieveMethod, Unit
 from lfscp.jobs.matches import MEGABYTE
-from lfscp.jobs.model import PATIENT_KEYS, Job, State, listed_key
+from lfscp.jobs.model import Job, State
 from lfscp.jobs.peers.asking import client_of
 from lfscp.jobs.peers.described import JobPeer
+from lfscp.jobs.request import PATIENT_KEYS, listed_key
 from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError, UnsupportedError
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveResult

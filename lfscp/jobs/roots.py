@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lfscp.jobs.model import InvalidRequestError
+from lfscp.jobs.request import InvalidRequestError
 
 
 def allowed_folder(path: str | Path, roots: Sequence[Path], name: str = "folder") -> Path:

@@ -38,10 +38,8 @@ from lfscp.jobs.feed import Feed, Subscription
 from lfscp.jobs.matches import EncodedJSON, Matches, each_match
 from lfscp.jobs.model import (
     MAX_DELAY_S,
-    InvalidRequestError,
     Job,
     JobKind,
-    JobRequest,
     State,
     TooManyJobsError,
     UnknownJobError,
@@ -53,6 +51,7 @@ from lfscp.jobs.model import (
 )
 from lfscp.jobs.package import package
 from lfscp.jobs.reasons import EXPECTED, for_log, for_user
+from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.roots import allowed_folder, allowed_path
 from lfscp.jobs.store import JobStore
 from lfscp.jobs.tasks import perform

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.index.route_items import RouteItem
 from lfscp.archive.store.received_objects import spooled_path_of
+from lfscp.dicom.encoding.elements import Buffer
 from lfscp.dicom.reading.header import STUDY_INSTANCE_UID, Header
 from lfscp.routing.reading import read_routes
 from lfscp.routing.routes import Route
-from lfscp.rules.conditions.attributes import HeaderAttributes, attributes_of, is_in_header
-from lfscp.rules.conditions.subject import Attributes, Subject
+from lfscp.rules.conditions.attributes import is_in_header, subject_of
+from lfscp.rules.conditions.subject import Subject
 
 if TYPE_CHECKING:
     from lfscp.archive.store.received_objects import Received
@@ -98,7 +99,7 @@ def _needs_header_only(route: Route) -> bool:
 
 def _found(routes: Sequence[Route], header: Header, received: Received) -> Sequence[RouteItem]:
     """The destinations of an object by some routes, each form of it once."""
-    subject = subject_of(header, received)
+    subject = received_subject(header, received)
     items: dict[tuple[str, str], RouteItem] = {}
     for route in routes:
         if route.condition.holds(subject):
@@ -107,23 +108,22 @@ def _found(routes: Sequence[Route], header: Header, received: Received) -> Seque
     return tuple(items.values())
 
 
-def subject_of(header: Header, received: Received) -> Subject:
+def received_subject(header: Header, received: Received) -> Subject:
     """A received object as conditions see it."""
-    return Subject(
-        HeaderAttributes(header, lambda: _read_whole(received)),
+    return subject_of(
+        header,
+        received.transfer_syntax_uid,
+        lambda: _dataset_of(received),
         received.calling_ae_title,
         received.called_ae_title,
         received.address,
-        received.transfer_syntax_uid,
     )
 
 
-def _read_whole(received: Received) -> Attributes:
-    """Read the attributes that the header lacks."""
-    syntax = received.transfer_syntax_uid
+def _dataset_of(received: Received) -> Buffer:
     if received.dataset is not None:
-        return attributes_of(received.dataset, syntax)
+        return received.dataset
     with spooled_path_of(received).open("rb") as file:
         # It stays mapped for as long as the attributes are needed.
         whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    return attributes_of(whole[received.dataset_offset :], syntax)
+    return whole[received.dataset_offset :]

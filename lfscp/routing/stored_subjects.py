@@ -12,7 +12,7 @@ from lfscp.archive.index.tables.schema import instance as instance_table
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.part10.media import read_media
 from lfscp.dicom.reading.header import invalid_start, read_header
-from lfscp.rules.conditions.attributes import HeaderAttributes, attributes_of
+from lfscp.rules.conditions.attributes import subject_of
 from lfscp.rules.conditions.subject import Subject
 
 if TYPE_CHECKING:
@@ -47,13 +47,8 @@ def file_subject(
     dataset = content[media.dataset_offset :]
     dataset = dataset[invalid_start(dataset, syntax) :]
     header = read_header(dataset, syntax)
-    subject = Subject(
-        HeaderAttributes(header, lambda: attributes_of(dataset, syntax)),
-        media.source_ae_title if calling is None else calling,
-        called,
-        address,
-        syntax,
-    )
+    calling = media.source_ae_title if calling is None else calling
+    subject = subject_of(header, syntax, lambda: dataset, calling, called, address)
     return FileSubject(subject, header.study_instance_uid)
 
 

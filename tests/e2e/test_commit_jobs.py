@@ -13,7 +13,8 @@ from sqlalchemy import update
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.tables.workflow_tables import commitment_request
 from lfscp.config import Settings
-from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
+from lfscp.jobs.model import Job, State
+from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import job_service
 from lfscp.scu.commit import Question, ask

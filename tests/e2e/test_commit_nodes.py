@@ -10,7 +10,8 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests, Taken
-from lfscp.jobs.model import JobRequest, State
+from lfscp.jobs.model import State
+from lfscp.jobs.request import JobRequest
 from lfscp.scu.peer import Peer
 from tests.e2e.test_commit_jobs import jobs_of
 from tests.e2e.test_jobs_retrieve import wait

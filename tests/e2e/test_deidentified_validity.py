@@ -22,10 +22,10 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import generate_uid
 
-from lfscp.deidentification.burned_in import DeviceRule
 from lfscp.deidentification.deidentifier import Deidentifier
 from lfscp.deidentification.errors import HeldBackError
 from lfscp.deidentification.options import Option
+from lfscp.deidentification.pixels.burned_in import DeviceRule
 from tests.support.ci import in_ci
 
 KEY = b"the key of a project"

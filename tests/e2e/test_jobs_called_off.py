@@ -16,7 +16,8 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from lfscp.jobs.model import Job, JobRequest, State
+from lfscp.jobs.model import Job, State
+from lfscp.jobs.request import JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import GivenUpError

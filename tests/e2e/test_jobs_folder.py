@@ -10,7 +10,8 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.jobs.control import Control, JobEnd
-from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
+from lfscp.jobs.model import Job, State
+from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
 from tests.e2e.test_jobs_retrieve import STUDY, jobs_of, retrieve, wait

@@ -10,7 +10,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.model import Job, JobRequest, State
+from lfscp.jobs.model import Job, State
+from lfscp.jobs.request import JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
 from tests.e2e.test_jobs_retrieve import RLE, STUDY, jobs_of, retrieve, wait

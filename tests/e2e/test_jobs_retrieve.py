@@ -19,7 +19,8 @@ from pydicom import dcmread
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.model import Job, JobRequest, State
+from lfscp.jobs.model import Job, State
+from lfscp.jobs.request import JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import objects_in, send

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lfscp.deidentification.burned_in import DeviceRule
 from lfscp.deidentification.deidentifier import Deidentifier
 from lfscp.deidentification.errors import HeldBackError
 from lfscp.deidentification.layout import elements_of
 from lfscp.deidentification.options import Option
+from lfscp.deidentification.pixels.burned_in import DeviceRule
 from lfscp.dicom.encoding.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from lfscp.dicom.part10.media import read_media
 from tests.support.marked_objects import CT, OUTER, dataset, element, sequence

@@ -98,7 +98,7 @@ assert seccomp.seccomp_load(rules) == 0
 import numpy as np
 import resource
 from lfscp.dicom.encoding.image_pixel import ImagePixel
-from lfscp.services.transcoding.codec_client import codec_process
+from lfscp.services.transcoding.codecs.codec_client import codec_process
 
 with open("/proc/sys/kernel/ostype") as file:
     file.read()

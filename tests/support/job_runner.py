@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lfscp.archive.archive import Archive, Received, Stored
 from lfscp.config import Settings
-from lfscp.jobs.model import JobRequest
+from lfscp.jobs.request import JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
 

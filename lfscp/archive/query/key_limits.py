@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from lfscp.archive.query.object_keys import MAX_DEPTH, TEXT_VRS, vr_by_dictionary
+from lfscp.archive.query.object_keys import MAX_DEPTH, vr_by_dictionary
 from lfscp.archive.query.query import InvalidKeyError
 from lfscp.dicom.reading import identifiers
 from lfscp.dicom.reading.identifiers import Identifier
-from lfscp.dicom.values.attributes import SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
 
 DEFAULT_MAX_VALUES: Final = 10_000
 MAX_KEYS: Final = 1_000  # the dictionary's attributes before Pixel Data are some 4,000

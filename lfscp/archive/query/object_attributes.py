@@ -20,7 +20,6 @@ from lfscp.archive.query.keys import Items
 from lfscp.archive.query.object_keys import (
     FIRST_BULK,
     MAX_DEPTH,
-    TEXT_VRS,
     ObjectKey,
     vr_by_dictionary,
 )
@@ -36,7 +35,7 @@ from lfscp.dicom.encoding.elements import (
 from lfscp.dicom.encoding.image_pixel import PIXEL_REPRESENTATION
 from lfscp.dicom.encoding.value_representations import WIDTH
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.values.attributes import LEADING_SPACE_VRS, SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import LEADING_SPACE_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
 from lfscp.dicom.values.charset import codecs_of, decode
 
 _MAX_VALUE: Final = 1 << 20  # bytes of one attribute, a sequence's items included

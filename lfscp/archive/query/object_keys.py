@@ -16,12 +16,9 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, repeater_has_tag
 from lfscp.archive.query.keys import UNIVERSAL, Match
 from lfscp.dicom.reading import identifiers
 from lfscp.dicom.reading.identifiers import Identifier
-from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET, TEXT_VRS
 
 FIRST_BULK: Final = 0x7FE00000  # Pixel Data and what replaces it; nothing behind is read
-TEXT_VRS: Final = frozenset(
-    "AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split()  # noqa: SIM905 - as PS3.5 lists them
-)
 MAX_DEPTH: Final = 16  # of sequences in sequences, in keys and in objects
 _FIRST: Final = 0x00080000  # commands, file meta and directories are in no object's dataset
 # Of the archive, not of objects: Query/Retrieve View, Retrieve URL, Available Transfer Syntax UID,

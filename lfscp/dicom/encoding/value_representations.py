@@ -29,6 +29,17 @@ WIDTH: Final = {
     **dict.fromkeys(b"FL OF OL SL UL".split(), 4),
     **dict.fromkeys(b"FD OD OV SV UV".split(), 8),
 }
+# The numbers of a VR, as `struct` has them without the byte order.
+NUMBER_FORMATS: Final = {
+    "US": "H",
+    "SS": "h",
+    "UL": "L",
+    "SL": "l",
+    "UV": "Q",
+    "SV": "q",
+    "FL": "f",
+    "FD": "d",
+}
 _TEXT: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UR UT".split())
 
 _LUT_DESCRIPTOR: Final = 0x00283002

@@ -40,16 +40,15 @@ from lfscp.dicom.encoding.value_representations import (
 )
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.reading.header import DEFLATED, encoding_of
-from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import CHARACTER_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
 from lfscp.dicom.values.charset import UTF_8, Encoder, codecs_of, decode, encoder
 
 MAX_BYTES: Final = 16 << 20  # of a deflated dataset when it is inflated
 MAX_DEPTH: Final = 50  # of sequences in sequences
 
-# Text by Specific Character Set, and text in the default repertoire; Latin-1 keeps every byte.
-_ENCODED_TEXT: Final = frozenset(b"LO LT PN SH ST UC UT".split())
-_PLAIN_TEXT: Final = frozenset(b"AE AS CS DA DS DT IS TM UI UR".split())
-_TEXT: Final = _ENCODED_TEXT | _PLAIN_TEXT
+# Text by Specific Character Set; of the rest, in the default repertoire, Latin-1 keeps every byte.
+_ENCODED_TEXT: Final = frozenset(vr.encode() for vr in CHARACTER_VRS)
+_TEXT: Final = frozenset(vr.encode() for vr in TEXT_VRS)
 _PADDING: Final = " \0"
 _SHORT_HEAD: Final = struct.Struct("<HH2sH")
 _LONG_HEAD: Final = struct.Struct("<HH2sHL")

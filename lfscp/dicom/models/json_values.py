@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-FLOATS: Final = {"FD": "<d", "FL": "<f"}  # by VR, as `struct` has them
-NUMBERS: Final = FLOATS | {
-    "SL": "<l",
-    "SS": "<h",
-    "SV": "<q",
-    "UL": "<L",
-    "US": "<H",
-    "UV": "<Q",
-}
+from lfscp.dicom.encoding.value_representations import NUMBER_FORMATS
+
+FLOATS: Final = frozenset({"FD", "FL"})
+NUMBERS: Final = {vr: f"<{form}" for vr, form in NUMBER_FORMATS.items()}  # by VR, for `struct`
 BYTES: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 MAX_SAFE: Final = 2**53  # whole numbers beyond it lose digits in JavaScript
 NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")

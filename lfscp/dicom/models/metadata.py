@@ -30,7 +30,12 @@ from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.element_tree import Element
 from lfscp.dicom.models.json_text import head_of, quoted, values_writer
 from lfscp.dicom.models.json_writer import element_to_json
-from lfscp.dicom.values.attributes import LEADING_SPACE_VRS, SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import (
+    CHARACTER_VRS,
+    LEADING_SPACE_VRS,
+    SPECIFIC_CHARACTER_SET,
+    TEXT_VRS,
+)
 from lfscp.dicom.values.charset import UTF_8, codecs_of, decode
 
 INLINE_BYTES: Final = 1024
@@ -39,9 +44,8 @@ _MAX_WRITTEN: Final = 10_000
 _SHORT: Final = 64  # bytes
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _BULK: Final = frozenset(b"OB OD OF OL OV OW UN".split())
-_ENCODED_TEXT: Final = frozenset(b"LO LT PN SH ST UC UT".split())
-_PLAIN_TEXT: Final = frozenset(b"AE AS CS DA DS DT IS TM UI UR".split())
-_TEXT: Final = _ENCODED_TEXT | _PLAIN_TEXT
+_ENCODED_TEXT: Final = frozenset(vr.encode() for vr in CHARACTER_VRS)
+_TEXT: Final = frozenset(vr.encode() for vr in TEXT_VRS)
 _WHOLE: Final = {b"SL": "<l", b"SS": "<h", b"UL": "<L", b"US": "<H"}
 _dumps: Final = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 _LATIN: Final = ("latin_1",)

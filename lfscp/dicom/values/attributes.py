@@ -26,6 +26,10 @@ class Level(StrEnum):
 
 LEVELS: Final = tuple(Level)
 # Never several values: a backslash is a character like others (PS3.5 table 6.2-1).
+# Texts whose bytes depend on Specific Character Set, and the others.
+CHARACTER_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+ASCII_VRS: Final = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
+TEXT_VRS: Final = CHARACTER_VRS | ASCII_VRS
 SINGLE_VALUE_VRS: Final = frozenset({"LT", "ST", "UR", "UT"})
 LEADING_SPACE_VRS: Final = frozenset({"LT", "ST", "UT"})  # where a leading space counts
 

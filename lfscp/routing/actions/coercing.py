@@ -22,8 +22,7 @@ from lfscp.routing.actions.action import (
 from lfscp.routing.actions.changed_file import changed_file
 from lfscp.rules.coercion.coercion import Coercion, coerce
 from lfscp.rules.coercion.original_attributes import COERCE, Modification, moment
-from lfscp.rules.conditions.attributes import HeaderAttributes, attributes_of
-from lfscp.rules.conditions.subject import Subject
+from lfscp.rules.conditions.attributes import subject_of
 
 if TYPE_CHECKING:
     from lfscp.config import Settings
@@ -78,7 +77,8 @@ def _coerced(
         instance.path.open("rb") as file,
         mapped(file.fileno(), instance.dataset_offset) as dataset,
     ):
-        if not coercion.is_for(_subject(dataset, instance, way)):
+        header = read_header(dataset, syntax)
+        if not coercion.is_for(subject_of(header, syntax, lambda: dataset, way.origin)):
             yield instance
             return
         modification = Modification(ae_title, COERCE, moment(way.queued_at), way.origin)
@@ -91,10 +91,3 @@ def _coerced(
         uids = header_of(made, syntax).uids
         with changed_file(instance, way.folder, uids, syntax, made.pieces) as changed:
             yield changed
-
-
-def _subject(dataset: memoryview, instance: StoredInstance, way: OnTheWay) -> Subject:
-    syntax = instance.transfer_syntax_uid
-    header = read_header(dataset, syntax)
-    attributes = HeaderAttributes(header, lambda: attributes_of(dataset, syntax))
-    return Subject(attributes, way.origin, "", "", syntax)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.deidentification.burned_in import read_device_rules
 from lfscp.deidentification.deidentifier import Deidentifier
 from lfscp.deidentification.errors import DeidentificationRequestError, HeldBackError
 from lfscp.deidentification.options import Option, options_named
+from lfscp.deidentification.pixels.burned_in import read_device_rules
 from lfscp.deidentification.pseudonyms import Pseudonyms
 from lfscp.dicom.conversion.encoder import read_pieces
 from lfscp.routing.actions.action import (

@@ -25,9 +25,9 @@ from lfscp.dicom.encoding.elements import (
 )
 from lfscp.dicom.encoding.value_representations import KNOWN, LONG_FORM
 from lfscp.dicom.errors import DatasetError, named
-from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import CHARACTER_VRS, SPECIFIC_CHARACTER_SET
 from lfscp.dicom.values.charset import UTF_8, codecs_of, encoder
-from lfscp.rules.coercion.values import CHARACTER_VRS, Encode, dictionary_vr, text_of, value_of
+from lfscp.rules.coercion.values import Encode, dictionary_vr, text_of, value_of
 
 Piece = bytes | memoryview
 EVERY_TAG: Final = 0xFFFFFFFF

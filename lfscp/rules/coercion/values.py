@@ -16,26 +16,18 @@ from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import validate_value
 
+from lfscp.dicom.encoding.value_representations import NUMBER_FORMATS
 from lfscp.dicom.reading.header import is_uid
-from lfscp.dicom.values.attributes import LEADING_SPACE_VRS
+from lfscp.dicom.values.attributes import (
+    ASCII_VRS,
+    CHARACTER_VRS,
+    LEADING_SPACE_VRS,
+    SINGLE_VALUE_VRS,
+    TEXT_VRS,
+)
 from lfscp.dicom.values.charset import decode
 
-# Texts whose bytes depend on Specific Character Set.
-CHARACTER_VRS: Final = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
-_ASCII_VRS: Final = frozenset(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"])
-_NUMBERS: Final = {
-    "US": "H",
-    "SS": "h",
-    "UL": "L",
-    "SL": "l",
-    "UV": "Q",
-    "SV": "q",
-    "FL": "f",
-    "FD": "d",
-}
-SETTABLE_VRS: Final = CHARACTER_VRS | _ASCII_VRS | frozenset(_NUMBERS)
-_ONE_VALUE_VRS: Final = frozenset(["LT", "ST", "UR", "UT"])
-_LINES: Final = frozenset(["LT", "ST", "UT"])
+SETTABLE_VRS: Final = TEXT_VRS | frozenset(NUMBER_FORMATS)
 _LINE_SIGNS: Final = frozenset("\t\n\f\r")
 _MAX_SHORT: Final = 65_534  # bytes
 
@@ -56,14 +48,14 @@ def dictionary_vr(tag: int) -> str:
 
 def text_of(value: bytes, vr: str, codecs: Sequence[str], byteorder: Order) -> str:
     """A value as text, without its padding; empty if it is no text and no number."""
-    if vr in _NUMBERS:
-        form = ("<" if byteorder == "little" else ">") + _NUMBERS[vr]
+    if vr in NUMBER_FORMATS:
+        form = ("<" if byteorder == "little" else ">") + NUMBER_FORMATS[vr]
         width = struct.calcsize(form)
         whole = value[: len(value) // width * width]
         return "\\".join(_decimal(number) for (number,) in struct.iter_unpack(form, whole))
     if vr in CHARACTER_VRS:
         text = decode(value, codecs, vr)
-    elif vr in _ASCII_VRS:
+    elif vr in ASCII_VRS:
         text = value.decode("latin_1")
     else:
         return ""
@@ -78,23 +70,23 @@ def fault_of(text: str, vr: str) -> str:
     """What is expected of a value of a VR, if a text is none; empty if it is one."""
     if vr not in SETTABLE_VRS:
         return f"an attribute of text or numbers; its VR is {vr}"
-    values = [text] if vr in _ONE_VALUE_VRS else text.split("\\")
+    values = [text] if vr in SINGLE_VALUE_VRS else text.split("\\")
     return next((fault for each in values if each and (fault := _fault(each, vr))), "")
 
 
 def _fault(value: str, vr: str) -> str:
-    if vr in _NUMBERS:
+    if vr in NUMBER_FORMATS:
         try:
-            struct.pack("<" + _NUMBERS[vr], _number(value, vr))
+            struct.pack("<" + NUMBER_FORMATS[vr], _number(value, vr))
         except (ValueError, struct.error, OverflowError):
             return f"a number of VR {vr}"
         return ""
     if vr == "UI":
         return "" if is_uid(value) else "a UID"
-    allowed = _LINE_SIGNS if vr in _LINES else frozenset()
+    allowed = _LINE_SIGNS if vr in LEADING_SPACE_VRS else frozenset()
     if any(not sign.isprintable() and sign not in allowed for sign in value):
         return "text without control characters"
-    if vr in _ASCII_VRS and not value.isascii():
+    if vr in ASCII_VRS and not value.isascii():
         return f"a value of VR {vr}, which is ASCII"
     try:
         validate_value(vr, value, config.RAISE)
@@ -114,8 +106,8 @@ def value_of(text: str, vr: str, encode: Encode, byteorder: Order) -> bytes:
         UnicodeEncodeError: `encode` cannot encode it.
         ValueError: it is too long for its VR.
     """
-    if vr in _NUMBERS:
-        form = ("<" if byteorder == "little" else ">") + _NUMBERS[vr]
+    if vr in NUMBER_FORMATS:
+        form = ("<" if byteorder == "little" else ">") + NUMBER_FORMATS[vr]
         return b"".join(struct.pack(form, _number(each, vr)) for each in text.split("\\") if each)
     value = encode(text) if vr in CHARACTER_VRS else text.encode("ascii")
     if len(value) % 2:

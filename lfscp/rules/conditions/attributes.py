@@ -27,28 +27,15 @@ from lfscp.dicom.encoding.elements import (
     skip_undefined,
 )
 from lfscp.dicom.encoding.image_pixel import PIXEL_REPRESENTATION
+from lfscp.dicom.encoding.value_representations import NUMBER_FORMATS
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.reading.header import DEFLATED, Header, encoding_of
-from lfscp.dicom.values.attributes import BY_TAG, SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import BY_TAG, SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
 from lfscp.dicom.values.charset import codecs_of, decode
 from lfscp.dicom.values.temporal import without_delimiters
-from lfscp.rules.conditions.subject import Attributes
+from lfscp.rules.conditions.subject import Attributes, Subject
 
-TEXT_VRS: Final = frozenset(
-    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI"}
-    | {"UR", "UT"}
-)
-_NUMBERS: Final = {
-    "US": "H",
-    "SS": "h",
-    "UL": "L",
-    "SL": "l",
-    "UV": "Q",
-    "SV": "q",
-    "FL": "f",
-    "FD": "d",
-}
-NUMBER_VRS: Final = frozenset({*_NUMBERS, "DS", "IS"})
+NUMBER_VRS: Final = frozenset({*NUMBER_FORMATS, "DS", "IS"})
 _NEITHER: Final = ("",)  # there, but neither text nor number
 _FIRST_BULK: Final = 0x7FE00000
 _MAX_VALUE: Final = 1 << 16  # bytes of a value that are compared
@@ -102,6 +89,28 @@ class HeaderAttributes:
         if self._read is None:
             self._read = self._further()
         return self._read
+
+
+def subject_of(
+    header: Header,
+    transfer_syntax_uid: str,
+    dataset: Callable[[], Buffer],
+    calling_ae_title: str,
+    called_ae_title: str = "",
+    address: str = "",
+) -> Subject:
+    """An object whose header is read already, with its sender; see `Subject`.
+
+    Args:
+        dataset: gives the encoded dataset; called once at most, and only if a condition asks for
+            what the header lacks.
+    """
+
+    def further() -> Attributes:
+        return attributes_of(dataset(), transfer_syntax_uid)
+
+    attributes = HeaderAttributes(header, further)
+    return Subject(attributes, calling_ae_title, called_ae_title, address, transfer_syntax_uid)
 
 
 def is_in_header(tag: int) -> bool:
@@ -158,11 +167,11 @@ class EncodedAttributes:
         written, begin, end, _ = self._spans.get(tag, ("", 0, 0, None))
         if begin >= end:
             return ()
-        vr = written if written in TEXT_VRS or written in _NUMBERS else vr
+        vr = written if written in TEXT_VRS or written in NUMBER_FORMATS else vr
         if vr.startswith("US or SS"):
             vr = "SS" if self._is_signed else "US"
-        if vr in _NUMBERS:
-            return _numbers(self._raw(tag), _NUMBERS[vr], self._encoding)
+        if vr in NUMBER_FORMATS:
+            return _numbers(self._raw(tag), NUMBER_FORMATS[vr], self._encoding)
         if vr not in TEXT_VRS:
             return _NEITHER
         text = decode(self._raw(tag), self._codecs, vr)

@@ -39,18 +39,27 @@ class Condition(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OfAttribute:
-    """One value of an attribute, at least, passes a comparison."""
+class _Compared:
+    """What is named passes a comparison."""
 
     name: str
-    tag: int
-    vr: str
     comparison: Comparison
 
     @property
     def words(self) -> str:
         """See `Condition.words`."""
         return f"{self.name} is {self.comparison.words}"
+
+    def _told(self, found: str, *, holds: bool) -> str:
+        return found if holds else f"{found}, wanted {self.comparison.words}"
+
+
+@dataclass(frozen=True, slots=True)
+class OfAttribute(_Compared):
+    """One value of an attribute, at least, passes a comparison."""
+
+    tag: int
+    vr: str
 
     @property
     def tags(self) -> frozenset[int]:
@@ -68,7 +77,7 @@ class OfAttribute:
     def explain(self, subject: Subject) -> str:
         """See `Condition.explain`."""
         found = _found(self.name, subject.attributes.values(self.tag, self.vr))
-        return found if self.holds(subject) else f"{found}, wanted {self.comparison.words}"
+        return self._told(found, holds=self.holds(subject))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +150,10 @@ class OfItems:
 
 
 @dataclass(frozen=True, slots=True)
-class OfSender:
+class OfSender(_Compared):
     """What the association or request says: AE titles, address, transfer syntax."""
 
-    name: str
     read: Callable[[Subject], str]
-    comparison: Comparison
-
-    @property
-    def words(self) -> str:
-        """See `Condition.words`."""
-        return f"{self.name} is {self.comparison.words}"
 
     @property
     def tags(self) -> frozenset[int]:
@@ -167,24 +169,29 @@ class OfSender:
         """See `Condition.explain`."""
         value = self.read(subject)
         found = f"{self.name} is {shown(value)}" if value else f"{self.name} is not known"
-        return found if self.holds(subject) else f"{found}, wanted {self.comparison.words}"
+        return self._told(found, holds=self.holds(subject))
 
 
 @dataclass(frozen=True, slots=True)
-class All:
-    """All of some conditions; with none of them, it always holds."""
+class _Combined:
+    """Several conditions."""
 
     conditions: tuple[Condition, ...]
+
+    @property
+    def tags(self) -> frozenset[int]:
+        """See `Condition.tags`."""
+        return frozenset[int]().union(*(condition.tags for condition in self.conditions))
+
+
+@dataclass(frozen=True, slots=True)
+class All(_Combined):
+    """All of some conditions; with none of them, it always holds."""
 
     @property
     def words(self) -> str:
         """See `Condition.words`."""
         return " and ".join(map(_part, self.conditions)) or "there is no condition"
-
-    @property
-    def tags(self) -> frozenset[int]:
-        """See `Condition.tags`."""
-        return _tags(self.conditions)
 
     def holds(self, subject: Subject) -> bool:
         """See `Condition.holds`."""
@@ -203,20 +210,13 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class Any:
+class Any(_Combined):
     """At least one of some conditions."""
-
-    conditions: tuple[Condition, ...]
 
     @property
     def words(self) -> str:
         """See `Condition.words`."""
         return " or ".join(map(_part, self.conditions))
-
-    @property
-    def tags(self) -> frozenset[int]:
-        """See `Condition.tags`."""
-        return _tags(self.conditions)
 
     def holds(self, subject: Subject) -> bool:
         """See `Condition.holds`."""
@@ -261,13 +261,9 @@ class Not:
 
 def _part(condition: Condition) -> str:
     """What a part of a combined condition wants; in brackets if it is combined itself."""
-    is_many = isinstance(condition, All | Any) and len(condition.conditions) > 1
+    is_many = isinstance(condition, _Combined) and len(condition.conditions) > 1
     combined = is_many or isinstance(condition, OfItems)
     return f"({condition.words})" if combined else condition.words
-
-
-def _tags(conditions: Sequence[Condition]) -> frozenset[int]:
-    return frozenset[int]().union(*(condition.tags for condition in conditions))
 
 
 def _found(name: str, values: Sequence[str]) -> str:

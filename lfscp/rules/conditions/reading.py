@@ -15,7 +15,8 @@ from typing import Final
 
 from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 
-from lfscp.rules.conditions.attributes import NUMBER_VRS, TEXT_VRS
+from lfscp.dicom.values.attributes import TEXT_VRS
+from lfscp.rules.conditions.attributes import NUMBER_VRS
 from lfscp.rules.conditions.comparisons import (
     Comparison,
     between,
@@ -76,7 +77,7 @@ def _read_key(key: str, value: object, path: Path) -> Condition:
         return _read_combined(key, value, path)
     if key in SENDER:
         vr, read = SENDER[key]
-        return OfSender(key, read, _read_comparison(value, vr, path))
+        return OfSender(key, _read_comparison(value, vr, path), read)
     tag = _tag_of(key, path)
     name, vr = keyword_for_tag(tag) or key, _vr_of(tag)
     if isinstance(value, Mapping) and "present" in value:
@@ -87,7 +88,7 @@ def _read_key(key: str, value: object, path: Path) -> Condition:
         return OfItems(name, tag, read_condition(value, path))
     if vr not in TEXT_VRS and vr not in NUMBER_VRS and not vr.startswith("US or SS"):
         raise ConditionError(path, value, f"{{ present = true }} or false, as its VR is {vr}")
-    return OfAttribute(name, tag, vr, _read_comparison(value, vr, path))
+    return OfAttribute(name, _read_comparison(value, vr, path), tag, vr)
 
 
 def _read_combined(key: str, value: object, path: Path) -> Condition:

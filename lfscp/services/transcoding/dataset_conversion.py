@@ -31,7 +31,7 @@ from lfscp.dicom.encoding.transfer_syntaxes import (
 )
 from lfscp.dicom.errors import DatasetError
 from lfscp.server.cpu_affinity import anywhere
-from lfscp.services.transcoding.codec_client import CodecProcess, codec_process
+from lfscp.services.transcoding.codecs.codec_client import CodecProcess, codec_process
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.transcoding.decoded_pixels import bytes_of, decoded_pixels
 from lfscp.services.transcoding.decoding_memory import MEMORY

@@ -20,7 +20,7 @@ from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.dicom.errors import DatasetError
 from lfscp.server.cpu_affinity import anywhere
-from lfscp.services.transcoding.codec_client import codec_process
+from lfscp.services.transcoding.codecs.codec_client import codec_process
 from lfscp.services.transcoding.dataset_conversion import anew
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.transcoding.decoding_memory import MEMORY

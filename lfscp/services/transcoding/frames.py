@@ -34,17 +34,17 @@ from lfscp.dicom.encoding.image_pixel import (
     image_pixel,
     read_pixel_element,
 )
-from lfscp.services.transcoding.compressed_frames import decode_compressed
+from lfscp.services.transcoding.codecs.compressed_frames import decode_compressed
+from lfscp.services.transcoding.codecs.decoders import decoder_for
+from lfscp.services.transcoding.codecs.working_set import working_set
 from lfscp.services.transcoding.decoded import (
     DecodedFrame,
     DecodingError,
     FramePieces,
     MoreMemoryNeededError,
 )
-from lfscp.services.transcoding.decoders import decoder_for
 from lfscp.services.transcoding.described_layout import laid_out
 from lfscp.services.transcoding.native_frames import NativeFrames
-from lfscp.services.transcoding.working_set import working_set
 
 # JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
 PIXELS_ELSEWHERE: Final = frozenset(

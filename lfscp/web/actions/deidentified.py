@@ -17,10 +17,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.deidentification.burned_in import device_rules
 from lfscp.deidentification.deidentifier import Deidentifier
 from lfscp.deidentification.errors import DeidentificationRequestError, HeldBackError
 from lfscp.deidentification.options import options_named
+from lfscp.deidentification.pixels.burned_in import device_rules
 from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import MAX_PACKED, zipped
 from lfscp.services.deidentifying import deidentified

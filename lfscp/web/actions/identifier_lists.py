@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from lfscp.jobs.model import MAX_LISTED
+from lfscp.jobs.request import MAX_LISTED
 from lfscp.web.problems import Problem
 
 LISTED: Final[Mapping[str, str]] = {

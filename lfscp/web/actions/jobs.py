@@ -7,16 +7,9 @@ from typing import Any
 
 from lfscp.config.roles import Role
 from lfscp.jobs.balancer import TerminatedError
-from lfscp.jobs.model import (
-    InvalidRequestError,
-    Job,
-    JobKind,
-    JobRequest,
-    TooManyJobsError,
-    UnknownJobError,
-    WrongStateError,
-)
+from lfscp.jobs.model import Job, JobKind, TooManyJobsError, UnknownJobError, WrongStateError
 from lfscp.jobs.peers.described import JobPeer
+from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.web.context import Web
 from lfscp.web.problems import Problem, pointer_to
 

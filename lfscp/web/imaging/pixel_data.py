@@ -18,7 +18,7 @@ from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_datase
 from lfscp.dicom.encoding.image_pixel import ImagePixel, PixelElement
 from lfscp.dicom.reading.header import DEFLATED
 from lfscp.processes.memory import give_back_memory
-from lfscp.services.transcoding.codestream import read_codestream
+from lfscp.services.transcoding.codecs.codestream import read_codestream
 from lfscp.services.transcoding.decoded import Array, Codestream, DecodingError
 from lfscp.services.transcoding.frames import CELLS_IN_FRAGMENTS, NATIVE, Frames, decoder_of
 from lfscp.services.transcoding.native_frames import SUBSAMPLED, NativeFrames

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.jobs.model import ABOUT, MAX_ABOUT, Job
+from lfscp.jobs.model import Job
+from lfscp.jobs.request import ABOUT, MAX_ABOUT
 from lfscp.web.actions.jobs import job_of
 from lfscp.web.context import Web
 from lfscp.web.pages.templating import text

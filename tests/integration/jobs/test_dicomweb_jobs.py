@@ -17,8 +17,9 @@ from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, new_token
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
+from lfscp.jobs.model import Job, State
 from lfscp.jobs.peers.described import configured_peer
+from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.scu.dicomweb import send as stow
 from lfscp.scu.dicomweb.peer import DICOMwebPeer

@@ -23,15 +23,9 @@ from lfscp.config import Settings
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.feed import Feed
-from lfscp.jobs.model import (
-    InvalidRequestError,
-    Job,
-    JobRequest,
-    State,
-    UnknownJobError,
-    WrongStateError,
-)
+from lfscp.jobs.model import Job, State, UnknownJobError, WrongStateError
 from lfscp.jobs.model import JobKind as JobKind
+from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import SharedJobService
 from lfscp.scu.errors import PeerError, PeerErrorKind

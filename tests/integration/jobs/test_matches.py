@@ -14,7 +14,8 @@ from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.jobs.control import MAX_WORDS, Control
 from lfscp.jobs.matches import EncodedJSON, Matches, each_match
-from lfscp.jobs.model import SHORT_RESULT, Job, JobRequest, State, is_result_apart
+from lfscp.jobs.model import SHORT_RESULT, Job, State, is_result_apart
+from lfscp.jobs.request import JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.observe import metrics
 from lfscp.scu.peer import Peer

@@ -15,7 +15,8 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.index.tables.job_tables import job as job_table
 from lfscp.config import Settings
 from lfscp.jobs.control import Control, JobEnd
-from lfscp.jobs.model import Job, JobRequest, State
+from lfscp.jobs.model import Job, State
+from lfscp.jobs.request import JobRequest
 from lfscp.jobs.sharing import SharedJobService, job_service
 from lfscp.scu.peer import Peer
 from tests.support.shared_runner import DEADLINE_S, Runner

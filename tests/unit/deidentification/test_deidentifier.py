@@ -18,9 +18,9 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID
 
 from lfscp.deidentification.deidentifier import Deidentified, Deidentifier
-from lfscp.deidentification.descriptors import vocabulary
 from lfscp.deidentification.errors import DeidentificationRequestError, HeldBackError
 from lfscp.deidentification.options import CODES, Option, options_named
+from lfscp.deidentification.words.descriptors import vocabulary
 from tests.support.marked_objects import dataset, element, file_of, marked, sequence, vr
 
 KEY = b"the key of a project"

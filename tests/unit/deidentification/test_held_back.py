@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
-from lfscp.deidentification.burned_in import read_device_rules
 from lfscp.deidentification.deidentifier import Deidentifier
 from lfscp.deidentification.errors import DeidentificationRequestError, HeldBackError
+from lfscp.deidentification.pixels.burned_in import read_device_rules
 from tests.support.marked_objects import (
     BASIC_TEXT_SR,
     CT,

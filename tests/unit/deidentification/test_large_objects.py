@@ -7,8 +7,8 @@ import struct
 import tracemalloc
 from pathlib import Path
 
-from lfscp.deidentification.burned_in import DeviceRule
 from lfscp.deidentification.deidentifier import Deidentifier
+from lfscp.deidentification.pixels.burned_in import DeviceRule
 from tests.support.marked_objects import CT, dataset, element, file_of
 
 KEY = b"the key of a project"

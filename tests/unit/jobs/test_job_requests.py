@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lfscp.jobs.model import InvalidRequestError, Job, JobKind, JobRequest
+from lfscp.jobs.model import Job, JobKind
+from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.roots import allowed_path
 from lfscp.jobs.timer import JobTimer
 from lfscp.scu.peer import Peer

@@ -17,7 +17,7 @@ from pydicom.datadict import dictionary_VM, keyword_for_tag
 
 from lfscp.archive.query.key_values import match_of
 from lfscp.archive.query.keys import UNIVERSAL, Match, Names
-from lfscp.archive.query.object_keys import TEXT_VRS, vr_by_dictionary
+from lfscp.archive.query.object_keys import vr_by_dictionary
 from lfscp.archive.query.query import InvalidKeyError
 from lfscp.archive.workflow.worklist.item import ENDED, START_DATE, START_TIME, STATUS, STEPS
 from lfscp.archive.workflow.worklist.keys import MATCHED, MATCHED_OF_STEP
@@ -25,7 +25,7 @@ from lfscp.dicom.errors import named
 from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.dicom.reading import identifiers
 from lfscp.dicom.reading.identifiers import Identifier
-from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET, TEXT_VRS
 from lfscp.dicom.values.temporal import Span, without_delimiters
 
 _COMPARED_VRS: Final = TEXT_VRS | {"US"}

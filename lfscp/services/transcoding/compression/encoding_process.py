@@ -6,49 +6,34 @@ not keep bit for bit is an error.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import logging
-import warnings
 from typing import Any, Final
 
 from pydicom.pixels.encoders.base import get_encoder
 
 from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.processes.connection import Connection, Message
-from lfscp.processes.memory import give_back_memory, limit_data
-from lfscp.services.transcoding.compressed_frames import decode_compressed
+from lfscp.services.transcoding.codecs.compressed_frames import decode_compressed
+from lfscp.services.transcoding.codecs.decoders import decoder_for
+from lfscp.services.transcoding.codecs.frame_process import (
+    FIRST_IDLE_S,
+    import_codecs,
+    serve_frames,
+)
 from lfscp.services.transcoding.decoded import DecodingError
-from lfscp.services.transcoding.decoders import decoder_for
 
-IDLE_S: Final = 60.0  # of the first process
-_NO_FRAME_S: Final = 10.0
+IDLE_S: Final = FIRST_IDLE_S
 _SLACK_BYTES: Final = 48 << 20  # of memory for what is imported late
 _PARTS: Final = ("openjpeg", "jpeg_ls")  # what the codecs import when they are first used
 
 
 def prepare() -> None:
     """Import the codecs."""
-    logging.disable()  # errors go into the answers
-    warnings.simplefilter("ignore")
-    for part in _PARTS:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(part)
+    import_codecs(_PARTS)
 
 
 def serve(connection: Connection, own_bytes: int) -> None:
-    """Encode frames until no more come.
-
-    Args:
-        own_bytes: memory that this process takes anyway.
-    Raises:
-        EOFError, OSError: no more come.
-    """
-    while True:
-        request = connection.receive(_NO_FRAME_S)
-        limit_data(own_bytes + request.fields["memory"] + _SLACK_BYTES)
-        connection.send(*_answer(connection, request))
-        give_back_memory()
+    """Encode frames until no more come; see `serve_frames`."""
+    serve_frames(connection, own_bytes + _SLACK_BYTES, _answer)
 
 
 def _answer(connection: Connection, request: Message) -> tuple[dict[str, Any], bytes]:

@@ -12,8 +12,9 @@ from typing import Final
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
-from lfscp.archive.query.object_keys import MAX_DEPTH, TEXT_VRS, vr_by_dictionary
+from lfscp.archive.query.object_keys import MAX_DEPTH, vr_by_dictionary
 from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.dicom.values.attributes import TEXT_VRS
 
 Path = tuple[int, ...]  # the tags of sequences, and of an attribute in them
 

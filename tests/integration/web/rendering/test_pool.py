@@ -28,7 +28,7 @@ from pydicom.uid import (
 
 from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.observe import metrics
-from lfscp.services.transcoding.codestream import read_codestream
+from lfscp.services.transcoding.codecs.codestream import read_codestream
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.room import UNLIMITED
 from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of

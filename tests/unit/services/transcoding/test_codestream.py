@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfscp.services.transcoding.codestream import read_codestream
+from lfscp.services.transcoding.codecs.codestream import read_codestream
 
 SIZE = 64
 

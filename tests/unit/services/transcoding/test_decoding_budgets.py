@@ -31,10 +31,10 @@ from lfscp.config.budgets import Budgets
 from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.node.parts import open_archive
-from lfscp.services.transcoding.codec_client import codec_process
+from lfscp.services.transcoding.codecs.codec_client import codec_process
+from lfscp.services.transcoding.codecs.working_set import working_set
 from lfscp.services.transcoding.decoding import DecodingError, converted
 from lfscp.services.transcoding.decoding_memory import MEMORY
-from lfscp.services.transcoding.working_set import working_set
 from lfscp.upperlayer.scu.sending import FileSlice
 from tests.support.converted import decode
 from tests.support.pixel_objects import described, native_frame, save, with_fragments

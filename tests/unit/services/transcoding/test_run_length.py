@@ -9,8 +9,8 @@ import pytest
 from pydicom.pixels.encoders import RLELosslessEncoder
 
 from lfscp.dicom.encoding.image_pixel import ImagePixel
+from lfscp.services.transcoding.codecs.run_length import run_length_frame
 from lfscp.services.transcoding.decoded import DecodingError
-from lfscp.services.transcoding.run_length import run_length_frame
 
 
 def described(rows, columns, samples=1, bits=8, *, signed=False):

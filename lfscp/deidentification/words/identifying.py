@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from lfscp.deidentification.descriptors import words_of
 from lfscp.deidentification.layout import Found, elements_of, items_of
 from lfscp.deidentification.options import Option
 from lfscp.deidentification.table import row_of, vr_of
+from lfscp.deidentification.words.descriptors import words_of
 from lfscp.dicom.encoding.elements import IMPLICIT_LITTLE, Encoding
 
 _TEXT: Final = frozenset(["AE", "LO", "LT", "PN", "SH", "ST", "UC", "UT"])

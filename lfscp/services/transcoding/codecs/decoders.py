@@ -12,7 +12,7 @@ from typing import Final
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless
 
-from lfscp.services.transcoding import libjpeg_turbo
+from lfscp.services.transcoding.codecs import libjpeg_turbo
 
 # Of JPEG-LS, the other decoder makes up samples where some are missing.
 _PREFERRED: Final = {

@@ -18,7 +18,9 @@ from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import convert_color_space
 
 from lfscp.dicom.encoding.image_pixel import CELL_BITS, ImagePixel
-from lfscp.services.transcoding.codestream import read_codestream
+from lfscp.services.transcoding.codecs.codestream import read_codestream
+from lfscp.services.transcoding.codecs.decoders import preferred_plugin
+from lfscp.services.transcoding.codecs.run_length import run_length_frame
 from lfscp.services.transcoding.decoded import (
     Array,
     Codestream,
@@ -27,9 +29,7 @@ from lfscp.services.transcoding.decoded import (
     MoreMemoryNeededError,
     shaped,
 )
-from lfscp.services.transcoding.decoders import preferred_plugin
 from lfscp.services.transcoding.described_layout import laid_out
-from lfscp.services.transcoding.run_length import run_length_frame
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from lfscp.deidentification.codestreams import (
+from lfscp.deidentification.errors import HeldBackError
+from lfscp.deidentification.layout import Found, Writer
+from lfscp.deidentification.pixels.codestreams import (
     Span,
     begins_frame,
     require_code_stream,
     telling,
 )
-from lfscp.deidentification.errors import HeldBackError
-from lfscp.deidentification.layout import Found, Writer
 from lfscp.dicom.conversion.encoder import Piece, read_pieces
 from lfscp.dicom.encoding.elements import UNDEFINED_LENGTH
 from lfscp.dicom.encoding.encapsulated import Spans, read_fragments

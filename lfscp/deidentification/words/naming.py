@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from lfscp.deidentification.descriptors import cleaned, vocabulary
 from lfscp.deidentification.layout import Found
 from lfscp.deidentification.values import dummy, padded
+from lfscp.deidentification.words.descriptors import cleaned, vocabulary
 
 # Names: of the patient, of relatives, and of those who treat, perform and read.
 _NAMES: Final = frozenset(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from lfscp.services.transcoding.codestream_jpeg2000 import read_jpeg_2000
+from lfscp.services.transcoding.codecs.codestream_jpeg2000 import read_jpeg_2000
 from lfscp.services.transcoding.decoded import Codestream
 
 _SOI: Final = b"\xff\xd8"

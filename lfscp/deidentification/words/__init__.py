@@ -1,0 +1,1 @@
+"""Finds the words that tell of people, and cleans text of them."""
