@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from lfscp.archive.arrival import header_of
 from lfscp.archive.durability import PART
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index import corrections
+from lfscp.archive.index import correction_states, corrections
 from lfscp.archive.index.corrections import Corrected, StudyGoneError
 from lfscp.archive.index.rows import texts
 from lfscp.archive.index.tables.schema import attribute_columns
@@ -133,11 +133,11 @@ class Correction:
         Raises:
             ArchiveError: it was confirmed or undone, or the index cannot be written to.
         """
-        self._write(lambda connection: corrections.begin(connection, *self._noted))
+        self._write(lambda connection: correction_states.begin(connection, *self._noted))
 
     def end(self) -> None:
         """Note that all is done, and waits for somebody who confirms it; raises as `begin`."""
-        self._write(lambda connection: corrections.end(connection, self.id))
+        self._write(lambda connection: correction_states.end(connection, self.id))
 
     @property
     def _noted(self) -> tuple[str, str, Mapping[str, str]]:
@@ -168,7 +168,7 @@ class Correction:
         index = self.archive.index
         for _ in range(_ATTEMPTS):
             with index.doing("read the index"), index.engine.connect() as connection:
-                if corrections.is_corrected(connection, self.id, study_key):
+                if correction_states.is_corrected(connection, self.id, study_key):
                     return 0
                 row = corrections.require_correctable(connection, study_key)
                 instances = corrections.instances_of(connection, study_key)
@@ -268,7 +268,7 @@ class Correction:
         with suppress(ArchiveError):
             with index.doing("read the index"), index.engine.connect() as connection:
                 instances = corrections.instances_of(connection, study_key)
-                is_done = corrections.is_corrected(connection, self.id, study_key)
+                is_done = correction_states.is_corrected(connection, self.id, study_key)
             in_use = {each["path"] for each in instances}
             for each in self._placed.values():
                 if each.piece is None or each.placement is None:
@@ -329,7 +329,7 @@ def _end(archive: Archive, unused: Sequence[str], correction_id: str, what: str)
     index.forget_known()
     archive.remove_files(unused)
     with index.doing("read the index"), index.engine.connect() as connection:
-        found = corrections.list_corrections(connection, correction_id=correction_id)
+        found = correction_states.list_corrections(connection, correction_id=correction_id)
     for each in found:
         for corrected in each["studies"]:
             _record(corrected["before"], what, correction_id, each["changes"])

@@ -173,7 +173,7 @@ def _steer(
 ) -> None:
     from lfscp.routing import steering
     from lfscp.routing.errors import UnknownQueueError
-    from lfscp.routing.queues import QueueName
+    from lfscp.routing.queue_rows import QueueName
 
     settings, routes = _routes(config, data_dir)
     name = QueueName(route, peer)

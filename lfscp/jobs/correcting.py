@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lfscp.archive.correcting import Correction
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.corrections import CorrectionEndedError
+from lfscp.archive.index.correction_states import CorrectionEndedError
 from lfscp.dicom.errors import DatasetError
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State

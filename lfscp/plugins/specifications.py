@@ -33,12 +33,9 @@ PROJECT: Final = "lfscp"
 hook: Final = pluggy.HookimplMarker(PROJECT)
 _specification: Final = pluggy.HookspecMarker(PROJECT)
 
-# They decide: the node waits for their answer, for plugins.decision_timeout_s at most.
-DECIDING: Final = ("may_store", "may_find", "before_send")
-# They are told: one after another for each plug-in, while the node goes on.
+# Hooks that are told: one after another for each plug-in, while the node goes on. The others decide
+# (the node waits for plugins.decision_timeout_s at most), or add to the node when it starts.
 TOLD: Final = ("startup", "stored", "study_complete", "found", "job_ended", "shutdown")
-# They add to the node, and are asked when it starts.
-ADDING: Final = ("handlers", "routes")
 ACTION: Final = "route_action"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.routing.queues import Failure, Item
+from lfscp.routing.queue_rows import Failure, Item
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 
 _MEGABYTE: Final = 1_000_000

@@ -15,7 +15,8 @@ from lfscp.archive.workflow.commitment.references import Reference
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests, Taken
 from lfscp.jobs.peers.described import configured_peer
 from lfscp.routing.batch import Batch
-from lfscp.routing.queues import Failure, Item, QueueName, Queues
+from lfscp.routing.queue_rows import Failure, Item, QueueName
+from lfscp.routing.queues import Queues
 from lfscp.scu.commit import Question, ask
 from lfscp.scu.connection import Flag
 from lfscp.scu.errors import PeerError

@@ -21,7 +21,8 @@ from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.routing.batch import Batch
 from lfscp.routing.committing import ask_to_commit
-from lfscp.routing.queues import Failure, Item, QueueName, Queues
+from lfscp.routing.queue_rows import Failure, Item, QueueName
+from lfscp.routing.queues import Queues
 from lfscp.routing.routes import Route
 from lfscp.routing.schedule import is_open
 from lfscp.routing.sending import Sending

@@ -14,7 +14,7 @@ from lfscp.archive.index.tables.route_tables import (
     route_item,
     route_outcome,
 )
-from lfscp.routing.queues import QueueName
+from lfscp.routing.queue_rows import QueueName
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -9,8 +9,7 @@ object. If the object was stored again meanwhile, its version is another, and it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select, true, tuple_, update
 
@@ -20,69 +19,32 @@ from lfscp.archive.index.tables.route_tables import (
     WAITING,
     route_item,
     route_made,
-    route_outcome,
     route_queue,
+)
+from lfscp.routing.queue_rows import (
+    ITEM_COLUMNS,
+    Failure,
+    Item,
+    QueueName,
+    add_given_up,
+    count_outcome,
+    delay_after_ms,
+    due,
+    give_up,
+    is_item_of,
+    is_queue,
+    is_same,
+    is_time,
+    new_queue,
+    pieces_of,
+    storable,
 )
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
-_PER_STATEMENT: Final = 300  # SQLite's oldest limit is 999 parameters
-_LONGEST_DELAY_MS: Final = 3_600_000
-_FARTHEST_MS: Final = 2 * 86_400_000  # no setting has a longer delay before a retry
 _BREAKS: Final = 3  # in a row, until the object at which the destination breaks off waits
 _Result = TypeVar("_Result")
-_ITEM: Final = tuple(
-    route_item.c[name]
-    for name in (
-        "id",
-        "sop_instance_uid",
-        "study_instance_uid",
-        "series_instance_uid",
-        "origin",
-        "version",
-        "failures",
-        "commitment",
-        "size",
-        "queued_at",
-        "sent_uid",
-    )
-)
-
-
-class QueueName(NamedTuple):
-    """A route and one of its destinations."""
-
-    route: str
-    destination: str
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An object that waits to be sent."""
-
-    id: int
-    sop_instance_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    origin: str
-    version: int
-    failures: int
-    commitment: str
-    size: int
-    queued_at: int = 0
-    sent_uid: str = ""
-
-
-class Failure(NamedTuple):
-    """Why an object was not sent.
-
-    Args:
-        is_final: it would fail again: it is put aside, until somebody asks to try again.
-    """
-
-    reason: str
-    is_final: bool = False
 
 
 class Queues:
@@ -124,7 +86,7 @@ class Queues:
         Each is looked at by itself, so that what waits elsewhere costs nothing.
         """
         queue = route_queue.c
-        is_free = and_(queue.is_paused == 0, _is_time(queue.next_attempt_at), self._is_free)
+        is_free = and_(queue.is_paused == 0, is_time(queue.next_attempt_at), self._is_free)
 
         def work(one: Connection) -> list[QueueName]:
             known = select(queue.route, queue.destination, is_free.label("is_free"))
@@ -132,7 +94,7 @@ class Queues:
             return [
                 name
                 for name in names
-                if free.get(name, True) and one.execute(_due(name).limit(1)).first() is not None
+                if free.get(name, True) and one.execute(due(name).limit(1)).first() is not None
             ]
 
         return self._read(work)
@@ -142,9 +104,9 @@ class Queues:
         held = {"holder": self._node, "held_until": now_ms() + self._lease_ms}
 
         def work(one: Connection) -> bool:
-            one.execute(_new_queue(one, name))
+            one.execute(new_queue(one, name))
             taken = update(route_queue).where(
-                _is(name), self._is_free, route_queue.c.is_paused == 0
+                is_queue(name), self._is_free, route_queue.c.is_paused == 0
             )
             return one.execute(taken.values(**held)).rowcount > 0
 
@@ -171,7 +133,7 @@ class Queues:
     def release(self, name: QueueName | None = None) -> None:
         """Free a queue of this node, or all of them."""
         mine = update(route_queue).where(route_queue.c.holder == self._node)
-        mine = mine if name is None else mine.where(_is(name))
+        mine = mine if name is None else mine.where(is_queue(name))
         self._work(lambda one: one.execute(mine.values(holder="", held_until=0)))
 
     def release_ended(self, has_ended: Callable[[str], bool]) -> None:
@@ -192,8 +154,8 @@ class Queues:
         """The next objects of a queue, in their order."""
         column = route_item.c
         wanted = (
-            select(*_ITEM)
-            .where(_item_of(name), column.state == WAITING, _is_time(column.next_attempt_at))
+            select(*ITEM_COLUMNS)
+            .where(is_item_of(name), column.state == WAITING, is_time(column.next_attempt_at))
             .where(column.commitment == "")
             .order_by(column.id)
             .limit(limit)
@@ -211,12 +173,12 @@ class Queues:
             queue = route_queue.c
             for other in others:
                 is_served = select(queue.route).where(
-                    _is(other),
+                    is_queue(other),
                     queue.is_paused == 0,
                     queue.held_until > now_ms(),
-                    _is_time(queue.next_attempt_at),
+                    is_time(queue.next_attempt_at),
                 )
-                if one.execute(is_served).first() and one.execute(_due(other).limit(1)).first():
+                if one.execute(is_served).first() and one.execute(due(other).limit(1)).first():
                     return True
             return False
 
@@ -227,14 +189,16 @@ class Queues:
         column = route_item.c
         wanted = (
             select(column.commitment)
-            .where(_item_of(name), column.state == WAITING, column.commitment != "")
+            .where(is_item_of(name), column.state == WAITING, column.commitment != "")
             .distinct()
         )
         return self._read(lambda one: set(one.execute(wanted).scalars()))
 
     def asked(self, name: QueueName, transaction_uid: str) -> list[Item]:
         """The objects of a request for commitment."""
-        wanted = select(*_ITEM).where(_item_of(name), route_item.c.commitment == transaction_uid)
+        wanted = select(*ITEM_COLUMNS).where(
+            is_item_of(name), route_item.c.commitment == transaction_uid
+        )
         return self._read(lambda one: [Item(*row) for row in one.execute(wanted)])
 
     # --- what became of it ---
@@ -253,8 +217,8 @@ class Queues:
 
         def work(one: Connection) -> None:
             there: set[int] = set()
-            for piece in _pieces(list(items)):
-                wanted = select(route_item.c.id).where(_same(piece)).with_for_update()
+            for piece in pieces_of(list(items)):
+                wanted = select(route_item.c.id).where(is_same(piece)).with_for_update()
                 there.update(one.execute(wanted).scalars())
             left = {item: size for item, size in items.items() if item.id in there}
             if left:
@@ -264,12 +228,12 @@ class Queues:
             self._work(work)
 
     def _sent(self, one: Connection, name: QueueName, items: Mapping[Item, int]) -> None:
-        for piece in _pieces(list(items)):
-            one.execute(delete(route_item).where(_same(piece)))
-        _count(one, name, [item.study_instance_uid for item in items], sent=1)
+        for piece in pieces_of(list(items)):
+            one.execute(delete(route_item).where(is_same(piece)))
+        count_outcome(one, name, [item.study_instance_uid for item in items], sent=1)
         counted = (
             update(route_queue)
-            .where(_is(name))
+            .where(is_queue(name))
             .values(
                 sent=route_queue.c.sent + len(items),
                 sent_bytes=route_queue.c.sent_bytes + sum(items.values()),
@@ -285,9 +249,9 @@ class Queues:
         """Objects are no longer in the archive: nothing is left to send, unless they came again."""
 
         def work(one: Connection) -> None:
-            for piece in _pieces(items):
-                one.execute(delete(route_item).where(_same(piece)))
-            _count(one, name, [each.study_instance_uid for each in items], reason=reason)
+            for piece in pieces_of(items):
+                one.execute(delete(route_item).where(is_same(piece)))
+            count_outcome(one, name, [each.study_instance_uid for each in items], reason=reason)
 
         if items:
             self._work(work)
@@ -312,14 +276,14 @@ class Queues:
             for item, (reason, is_final) in failures.items():
                 this = and_(route_item.c.id == item.id, route_item.c.version == item.version)
                 is_over = true() if is_final else (route_item.c.queued_at < now_ms() - keep_ms)
-                delay = _delay_ms(delay_ms, item.failures)
+                delay = delay_after_ms(delay_ms, item.failures)
                 one.execute(
                     update(route_item)
                     .where(this)
                     .values(
                         failures=route_item.c.failures + 1,
                         next_attempt_at=now_ms() + delay,
-                        reason=_told(reason),
+                        reason=storable(reason),
                         commitment="",
                         state=case((is_over, GIVEN_UP), else_=WAITING),
                     )
@@ -327,8 +291,8 @@ class Queues:
                 state = select(route_item.c.state).where(this)
                 if one.execute(state).scalar() == GIVEN_UP:
                     over.append(item)
-                    _count(one, name, [item.study_instance_uid], failed=1, reason=reason)
-            _add_given_up(one, name, len(over))
+                    count_outcome(one, name, [item.study_instance_uid], failed=1, reason=reason)
+            add_given_up(one, name, len(over))
             return over
 
         return self._work(work) if failures else []
@@ -352,25 +316,25 @@ class Queues:
         """
 
         def work(one: Connection) -> int:
-            one.execute(_new_queue(one, name))
-            queue = select(route_queue.c.failures).where(_is(name))
+            one.execute(new_queue(one, name))
+            queue = select(route_queue.c.failures).where(is_queue(name))
             failures = int(one.execute(queue).scalar_one())
             waits = (
                 update(route_queue)
-                .where(_is(name))
+                .where(is_queue(name))
                 .values(
                     failures=failures + 1,
-                    next_attempt_at=now_ms() + _delay_ms(delay_ms, failures),
-                    reason=_told(reason),
+                    next_attempt_at=now_ms() + delay_after_ms(delay_ms, failures),
+                    reason=storable(reason),
                 )
             )
             one.execute(waits)
             if broke_at is not None and failures + 1 >= _BREAKS:
-                delay = 2 * _delay_ms(delay_ms, max(failures, broke_at.failures))
+                delay = 2 * delay_after_ms(delay_ms, max(failures, broke_at.failures))
                 behind = {"failures": broke_at.failures + 1, "next_attempt_at": now_ms() + delay}
-                this = update(route_item).where(_same([broke_at]))
-                one.execute(this.values(**behind, reason=_told(reason)))
-            return _give_up(one, name, keep_ms, reason)
+                this = update(route_item).where(is_same([broke_at]))
+                one.execute(this.values(**behind, reason=storable(reason)))
+            return give_up(one, name, keep_ms, reason)
 
         return self._work(work)
 
@@ -410,7 +374,7 @@ class Queues:
 
         def work(one: Connection) -> set[str]:
             found: set[str] = set()
-            for piece in _pieces(items):
+            for piece in pieces_of(items):
                 uids = [item.sop_instance_uid for item in piece]
                 column = route_made.c.uid
                 found.update(one.execute(select(column).where(column.in_(uids))).scalars())
@@ -418,99 +382,3 @@ class Queues:
 
         made = self._read(work)
         return [item for item in items if item.sop_instance_uid in made]
-
-
-def _new_queue(one: Connection, name: QueueName) -> Any:
-    return insert_if_absent(route_queue, one.dialect).values(
-        route=name.route, destination=name.destination
-    )
-
-
-def _is(name: QueueName) -> Any:
-    return and_(route_queue.c.route == name.route, route_queue.c.destination == name.destination)
-
-
-def _item_of(name: QueueName) -> Any:
-    return and_(route_item.c.route == name.route, route_item.c.destination == name.destination)
-
-
-def _due(name: QueueName) -> Any:
-    """What of a queue is to be sent now."""
-    column = route_item.c
-    return select(column.id).where(
-        _item_of(name),
-        column.state == WAITING,
-        _is_time(column.next_attempt_at),
-        column.commitment == "",
-    )
-
-
-def _is_time(next_attempt_at: Any) -> Any:
-    """Whether an attempt may be made now; one that is too far off was set before a clock change."""
-    return or_(next_attempt_at <= now_ms(), next_attempt_at > now_ms() + _FARTHEST_MS)
-
-
-def _same(items: Sequence[Item]) -> Any:
-    """The condition of items that were not stored again since they were read."""
-    keys = [(item.id, item.version) for item in items]
-    return tuple_(route_item.c.id, route_item.c.version).in_(keys)
-
-
-def _give_up(one: Connection, name: QueueName, keep_ms: int, reason: str) -> int:
-    """Give up what has waited for too long."""
-    over = and_(
-        _item_of(name),
-        route_item.c.state == WAITING,
-        route_item.c.queued_at < now_ms() - keep_ms,
-    )
-    studies = list(one.execute(select(route_item.c.study_instance_uid).where(over)).scalars())
-    if studies:
-        changes = {"state": GIVEN_UP, "reason": _told(reason)}
-        one.execute(update(route_item).where(over).values(**changes))
-        _count(one, name, studies, failed=1, reason=reason)
-        _add_given_up(one, name, len(studies))
-    return len(studies)
-
-
-def _add_given_up(one: Connection, name: QueueName, number: int) -> None:
-    if number:
-        counted = route_queue.c.given_up + number
-        one.execute(update(route_queue).where(_is(name)).values(given_up=counted))
-
-
-def _count(
-    one: Connection,
-    name: QueueName,
-    study_uids: Sequence[str],
-    *,
-    sent: int = 0,
-    failed: int = 0,
-    reason: str = "",
-) -> None:
-    """Note what became of objects of studies."""
-    for uid in dict.fromkeys(study_uids):
-        number = study_uids.count(uid)
-        key = {**name._asdict(), "study_instance_uid": uid}
-        one.execute(insert_if_absent(route_outcome, one.dialect).values(**key))
-        this = update(route_outcome).where(
-            *(route_outcome.c[column] == value for column, value in key.items())
-        )
-        changes = {
-            "sent": route_outcome.c.sent + sent * number,
-            "failed": route_outcome.c.failed + failed * number,
-            "last_at": now_ms(),
-            "reason": _told(reason),
-        }
-        one.execute(this.values(**changes))
-
-
-def _delay_ms(first_ms: int, failures: int) -> int:
-    return int(min(first_ms * 2 ** min(failures, 30), max(first_ms, _LONGEST_DELAY_MS)))
-
-
-def _told(reason: str) -> str:
-    return reason.replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
-
-
-def _pieces(items: Sequence[Item]) -> list[Sequence[Item]]:
-    return [items[at : at + _PER_STATEMENT] for at in range(0, len(items), _PER_STATEMENT)]

@@ -40,11 +40,6 @@ class Route:
         """The name, as queues and log lines have it."""
         return self.settings.name
 
-    @property
-    def changes_objects(self) -> bool:
-        """Whether an object is sent in another form than it is stored."""
-        return bool(self.actions or self.transfer_syntax_uid)
-
     def destinations(self, origin: str, study_uid: str) -> tuple[str, ...]:
         """The peers that get an object; of a fail-over list the first one, whose queue it is.
 

@@ -18,7 +18,7 @@ from lfscp.routing.actions.action import ActionError, OnTheWay
 from lfscp.routing.batch import Batch, Pace, lanes
 from lfscp.routing.outlets import Outlet, open_outlet
 from lfscp.routing.prepared import prepared
-from lfscp.routing.queues import Failure, Item
+from lfscp.routing.queue_rows import Failure, Item
 from lfscp.routing.routes import Route
 from lfscp.scu.errors import PeerError
 from lfscp.scu.send import OnSent

@@ -24,7 +24,8 @@ from lfscp.routing.committing import take_reports
 from lfscp.routing.completion import StudyCompletion, Told
 from lfscp.routing.delivery import Delivery, note_failed
 from lfscp.routing.errors import RouteError
-from lfscp.routing.queues import QueueName, Queues
+from lfscp.routing.queue_rows import QueueName
+from lfscp.routing.queues import Queues
 from lfscp.routing.reading import read_routes, ready_actions
 from lfscp.routing.release import forget_made, forget_releases, release_complete, release_unknown
 from lfscp.routing.routes import Route

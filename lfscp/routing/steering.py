@@ -21,7 +21,7 @@ from lfscp.archive.index.tables.route_tables import (
     route_queue,
 )
 from lfscp.routing.errors import UnknownQueueError
-from lfscp.routing.queues import QueueName
+from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.routes import Route
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id, keep_name
 from lfscp.archive.durability import sync_file, sync_folder
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.corrections import CorrectionState
+from lfscp.archive.index.correction_states import CorrectionState
 from lfscp.archive.index.tables.correction_tables import correction, kept_object
 from lfscp.archive.index.tables.schema import instance, series, study
 from lfscp.archive.store.files import instance_of

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, select
 from lfscp.archive import correcting
 from lfscp.archive.correcting import CORRECTABLE, OF_PATIENT, CorrectionError, require_changes
 from lfscp.archive.errors import StudyProtectedError
-from lfscp.archive.index import corrections
-from lfscp.archive.index.corrections import CorrectionState
+from lfscp.archive.index import correction_states
+from lfscp.archive.index.correction_states import CorrectionState
 from lfscp.archive.index.protection import protected_among
 from lfscp.archive.index.tables.schema import patient, study
 from lfscp.dicom.values.attributes import BY_TAG
@@ -127,7 +127,7 @@ def begin(web: Web, asked: Asked, user: str) -> Job:
 def all_of(web: Web, limit: int = 100) -> list[dict[str, Any]]:
     """Corrections, the newest first."""
     with web.index() as connection:
-        return corrections.list_corrections(connection, limit=limit)
+        return correction_states.list_corrections(connection, limit=limit)
 
 
 def one(web: Web, correction_id: str) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def one(web: Web, correction_id: str) -> dict[str, Any]:
         Problem: there is none.
     """
     with web.index() as connection:
-        found = corrections.list_corrections(connection, correction_id=correction_id)
+        found = correction_states.list_corrections(connection, correction_id=correction_id)
     if not found:
         raise not_found("correction", correction_id)
     return found[0]

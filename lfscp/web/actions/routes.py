@@ -14,7 +14,7 @@ from lfscp.routing import steering
 from lfscp.routing.errors import UnknownQueueError
 from lfscp.routing.explaining import Explained, explain_study
 from lfscp.routing.outcomes import StudyOutcome, study_outcomes
-from lfscp.routing.queues import QueueName
+from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.reading import read_routes
 from lfscp.routing.routes import Route
 from lfscp.routing.steering import QueueState

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from lfscp.routing.explaining import schedule_words
 from lfscp.routing.given_up import MOST, GivenUp, given_up
 from lfscp.routing.outcomes import StudyOutcome
-from lfscp.routing.queues import QueueName
+from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.steering import QueueState
 from lfscp.web.actions import routes
 from lfscp.web.context import Context, caller_of

@@ -13,7 +13,7 @@ from lfscp.archive.index.named_studies import named_studies
 from lfscp.routing.explaining import Explained, schedule_words
 from lfscp.routing.given_up import MOST, given_up
 from lfscp.routing.outcomes import StudyOutcome
-from lfscp.routing.queues import QueueName
+from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.routes import Route
 from lfscp.routing.schedule import is_open
 from lfscp.routing.steering import QueueState

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from lfscp.routing.queues import QueueName
+from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.steering import QueueState
 
 _WINDOW_S: Final = 60.0

@@ -21,8 +21,8 @@ from lfscp.archive.correcting import (
     undo,
 )
 from lfscp.archive.errors import ArchiveError, StudyProtectedError
-from lfscp.archive.index import browse, corrections
-from lfscp.archive.index.corrections import CorrectionEndedError
+from lfscp.archive.index import browse, correction_states
+from lfscp.archive.index.correction_states import CorrectionEndedError
 from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.maintenance_tables import removal
 from lfscp.archive.index.tables.schema import instance, patient, study
@@ -330,7 +330,7 @@ def test_what_was_confirmed_or_undone_is_so_for_good(
             again()
     made.end()
     with archive.index.engine.connect() as connection:
-        (told,) = corrections.list_corrections(connection)
+        (told,) = correction_states.list_corrections(connection)
     assert told["state"] == ("confirmed" if first is confirm else "undone")
     assert state(archive) == before
 
@@ -360,7 +360,7 @@ def test_what_was_is_told(archive: Archive) -> None:
     store(archive, 1, 2)
     correct(archive, [key_of(archive)], PatientName="Roe^Mary")
     with archive.index.engine.connect() as connection:
-        (found,) = corrections.list_corrections(connection)
+        (found,) = correction_states.list_corrections(connection)
     assert (found["state"], found["user"]) == ("to confirm", "admin")
     assert found["changes"] == {"PatientName": "Roe^Mary"}
     (each,) = found["studies"]

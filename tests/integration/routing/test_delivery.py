@@ -21,7 +21,8 @@ from lfscp.routing import sending
 from lfscp.routing.actions.action import Means
 from lfscp.routing.delivery import Delivery
 from lfscp.routing.matching import SettingsRouter
-from lfscp.routing.queues import QueueName, Queues
+from lfscp.routing.queue_rows import QueueName
+from lfscp.routing.queues import Queues
 from lfscp.routing.reading import read_routes
 from lfscp.routing.service import RoutingService
 from lfscp.scu.errors import PeerError, PeerErrorKind

@@ -21,7 +21,8 @@ from lfscp.routing import steering
 from lfscp.routing.completion import StudyCompletion
 from lfscp.routing.matching import SettingsRouter
 from lfscp.routing.outcomes import study_outcomes
-from lfscp.routing.queues import Failure, QueueName, Queues
+from lfscp.routing.queue_rows import Failure, QueueName
+from lfscp.routing.queues import Queues
 from lfscp.routing.reading import read_routes
 from lfscp.routing.release import forget_made, release_complete
 from lfscp.routing.schedule import is_open

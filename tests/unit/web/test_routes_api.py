@@ -13,7 +13,8 @@ from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.routing.matching import SettingsRouter
-from lfscp.routing.queues import QueueName, Queues
+from lfscp.routing.queue_rows import QueueName
+from lfscp.routing.queues import Queues
 from tests.support.sample_objects import made
 from tests.support.web_app import serving_archive
 

@@ -17,7 +17,8 @@ from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.routing import steering
 from lfscp.routing.matching import SettingsRouter
-from lfscp.routing.queues import Failure, QueueName, Queues
+from lfscp.routing.queue_rows import Failure, QueueName
+from lfscp.routing.queues import Queues
 from lfscp.routing.reading import read_routes
 from lfscp.web.status.queue_rates import QueueRate, QueueRates
 from tests.support.sample_objects import made
