@@ -18,6 +18,7 @@ import typer
 from lfscp import __version__
 from lfscp.cli import (
     archive,
+    correct,
     deidentify,
     doctor,
     ohif,
@@ -82,6 +83,7 @@ app.command()(retention.unprotect)
 app.command()(deidentify.deidentify)
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(route.app, name="route")
+app.add_typer(correct.app, name="correct")
 app.add_typer(ohif.app, name="ohif")
 app.command()(plugins.plugins)
 app.add_typer(service.app, name="service")

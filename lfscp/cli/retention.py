@@ -15,6 +15,7 @@ from lfscp.cli.index_beside_node import open_index
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
 from lfscp.cli.stopped_node import require_index
 from lfscp.cli.terminal import tell
+from lfscp.cli.trail import recorded
 
 if TYPE_CHECKING:
     from lfscp.archive.index.clock import Clock
@@ -110,9 +111,11 @@ def protect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> 
     """
     from lfscp.archive.index.protection import protect
 
-    with open_index(settings_of(config, data_dir), "write to the index") as index:
+    settings = settings_of(config, data_dir)
+    with open_index(settings, "write to the index") as index, recorded(settings):
         if not protect(index, uid):
             raise CommandError(f"there is no study {uid}")
+        _record(index, uid, "protected")
     tell(f"{uid} is protected")
 
 
@@ -123,10 +126,23 @@ def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -
     """
     from lfscp.archive.index.protection import unprotect
 
-    with open_index(settings_of(config, data_dir), "write to the index") as index:
+    settings = settings_of(config, data_dir)
+    with open_index(settings, "write to the index") as index, recorded(settings):
         if not unprotect(index, uid):
             raise CommandError(f"study {uid} is not protected")
+        _record(index, uid, "no longer protected")
     tell(f"{uid} is no longer protected")
+
+
+def _record(index: Index, study_uid: str, what: str) -> None:
+    from lfscp.archive.index.named_studies import named_studies
+    from lfscp.observe import audit
+    from lfscp.observe.audit_message import Patient
+
+    with index.doing("read the index"), index.engine.connect() as connection:
+        whose = named_studies(connection, [study_uid]).get(study_uid)
+    patient = whose and Patient(whose.patient_id, whose.patient_name)
+    audit.changed(study_uid, {"what": what}, patient)
 
 
 def _limits(settings: Settings) -> Limits:

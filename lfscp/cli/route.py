@@ -16,6 +16,7 @@ from lfscp.cli.index_beside_node import open_index
 from lfscp.cli.options import ConfigFile, DataDir, configure_logging, resolve
 from lfscp.cli.stopped_node import objects_folder
 from lfscp.cli.terminal import counted, tell, tell_json, warn
+from lfscp.cli.trail import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,7 +184,8 @@ def _steer(
         except UnknownQueueError as error:
             raise CommandError(str(error)) from None
         if wish == "drop":
-            count: int | None = steering.drop(index, name, only_given_up=only_given_up)
+            with recorded(settings):
+                count: int | None = steering.drop(index, name, only_given_up=only_given_up)
         else:
             count = getattr(steering, wish)(index, name)
     done = {"pause": "paused", "resume": "resumed", "flush": "to be sent now"}

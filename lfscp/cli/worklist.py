@@ -5,8 +5,6 @@ They may run beside the node, and also while no node runs.
 
 from __future__ import annotations
 
-import os
-import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import typer
 from lfscp.cli.index_beside_node import open_index
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
 from lfscp.cli.terminal import counted, tell, tell_json, warn
+from lfscp.cli.trail import recorded
 
 if TYPE_CHECKING:
     from lfscp.archive.workflow.worklist.worklist import Worklist, WorklistItem
@@ -159,16 +158,9 @@ def import_(
 def _worklist(settings: Settings) -> Iterator[Worklist]:
     """The worklist to change, and the audit trail, in which the user acts who runs this."""
     from lfscp.archive.workflow.worklist.worklist import Worklist
-    from lfscp.node.parts import begin_trail
-    from lfscp.observe import audit
 
-    with open_index(settings, "write to the worklist") as index:
-        begin_trail(settings)
-        audit.act_as(f"uid {os.getuid()}", socket.gethostname())
-        try:
-            yield Worklist(index)
-        finally:
-            audit.stop()
+    with open_index(settings, "write to the worklist") as index, recorded(settings):
+        yield Worklist(index)
 
 
 def _record_created(item: WorklistItem | None) -> None:

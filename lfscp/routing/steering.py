@@ -6,12 +6,14 @@ the queue within a second.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Connection, and_, case, delete, func, select, update
 
+from lfscp.archive.index.named_studies import NamedStudy, named_studies
 from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
 from lfscp.archive.index.tables.route_tables import (
     GIVEN_UP,
@@ -20,6 +22,8 @@ from lfscp.archive.index.tables.route_tables import (
     route_item,
     route_queue,
 )
+from lfscp.observe import audit
+from lfscp.observe.audit_message import Patient
 from lfscp.routing.errors import UnknownQueueError
 from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.routes import Route
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
 Result = TypeVar("Result")
+_STUDY: Final = route_item.c.study_instance_uid
 _READ: Final = "read the queues of routes"
 _WRITE: Final = "use the queues of routes"
 
@@ -225,6 +230,8 @@ def retry(index: Index, name: QueueName, study_uid: str = "") -> int:
 def drop(index: Index, name: QueueName, study_uid: str = "", *, only_given_up: bool = False) -> int:
     """Forget what waits in a queue: it is not sent. The objects stay in the archive.
 
+    The audit trail has a record of each study.
+
     Args:
         study_uid: empty for all studies.
     Returns:
@@ -233,7 +240,22 @@ def drop(index: Index, name: QueueName, study_uid: str = "", *, only_given_up: b
     gone = _of(name, study_uid)
     if only_given_up:
         gone = and_(gone, route_item.c.state == GIVEN_UP)
-    return _write(index, lambda one: one.execute(delete(route_item).where(gone)).rowcount)
+
+    def work(one: Connection) -> tuple[Counter[str], dict[str, NamedStudy]]:
+        uids = one.execute(delete(route_item).where(gone).returning(_STUDY)).scalars()
+        dropped = Counter(uids)
+        return dropped, named_studies(one, dropped) if audit.is_on() else {}
+
+    dropped, named = _write(index, work)
+    for uid, count in dropped.items():
+        _record_dropped(name, uid, count, named.get(uid))
+    return dropped.total()
+
+
+def _record_dropped(name: QueueName, study_uid: str, count: int, whose: NamedStudy | None) -> None:
+    patient = whose and Patient(whose.patient_id, whose.patient_name)
+    details = {"what": "dropped from a queue", **name._asdict(), "objects": count}
+    audit.changed(study_uid, details, patient)
 
 
 def require_queue(index: Index, routes: Sequence[Route], name: QueueName) -> None:

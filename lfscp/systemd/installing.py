@@ -7,6 +7,7 @@ socket are kept, and `removal` leaves configuration, data and the user.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -30,6 +31,7 @@ _RUNNING: Final = Path("/run/systemd/system")  # sd_booted(3)
 _PROGRAM: Final = "/opt/lfscp/bin/lfscp"  # as the unit has it
 # What ProtectHome and PrivateTmp of the unit hide from the service.
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - not used
+_NO_PROGRAM: Final = re.compile(r"[\x00-\x1f\x7f\"'\\]")  # what systemd refuses in its path
 _LOG: Final = f"see journalctl -u {USER}"
 
 
@@ -133,6 +135,11 @@ def require_possible(*, is_for_real: bool) -> None:
     found = program()
     if not found.exists():
         raise ServiceError(f"there is no program {found}; install lfscp with pip in that Python")
+    if _NO_PROGRAM.search(str(found)):
+        raise ServiceError(
+            f"systemd runs no program with a quote, a backslash or a control in its path: {found}; "
+            "install lfscp elsewhere"
+        )
     for hidden in _hidden_places(_places(found)):
         raise ServiceError(
             f"the service could not read {hidden}, as homes and temporary folders are hidden from "
@@ -169,6 +176,9 @@ def _closed_folders(places: Iterator[Path]) -> Iterator[Path]:
 
 
 def _escaped(path: str) -> str:
-    """A path as ExecStart takes it (systemd.service(5), command lines)."""
-    escaped = path.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$")
-    return f'"{escaped}"' if any(each.isspace() or each in "\"'" for each in path) else escaped
+    """The path of a program as ExecStart takes it (systemd.service(5), command lines).
+
+    Specifiers are expanded in it, and variables are not.
+    """
+    escaped = path.replace("%", "%%")
+    return f'"{escaped}"' if any(each.isspace() for each in path) else escaped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pydicom import dcmread
 
 from tests.e2e.test_coercion_on_arrival import ask, ct
 from tests.support.node_process import NodeProcess, StartNode, run_lfscp
+from tests.support.sample_objects import of_sender
 
 OBJECTS = 30
 
@@ -129,3 +131,79 @@ def test_the_audit_trail_says_who_corrected_what(
     assert "corrected" in text
     assert "correction confirmed" in text
     assert "Roe^Mary" not in node.log  # which names no patient
+
+
+def test_the_command_corrects_beside_a_node_and_its_peers_see_it(
+    start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node(configuration="", flags=["--workers", "2"])
+    for number, patient in enumerate(("P-1", "P-2"), 1):
+        of_sender(tmp_path / patient, number, 3, study=f"1.2.{number}", patient=patient)
+    there = f"LFSCP@127.0.0.1:{node.port}"
+    assert run_lfscp("send", there, tmp_path / "P-1", tmp_path / "P-2").returncode == 0
+    at = ("--config", tmp_path / "node/lfscp.toml", "--data-dir", node.data_dir)
+
+    def of(patient: str) -> str:
+        """How many studies a patient has, as a peer is told."""
+        asked = ("-k", f"PatientID={patient}", "-k", "StudyInstanceUID", "-l", "STUDY")
+        return run_lfscp("find", there, *asked).stdout.splitlines()[-1]
+
+    shown = run_lfscp("correct", "study", "1.2.1", "PatientID=P-9", *at, "--dry-run").stdout
+    assert shown == "PatientID: 'P-1' -> 'P-9'\n1 study would be corrected\n"
+    assert (of("P-1"), of("P-9")) == ("1 match", "0 matches")
+
+    done = run_lfscp("correct", "study", "1.2.1", "PatientID=P-9", *at)
+    assert done.returncode == 0, done.stderr
+    assert (of("P-1"), of("P-9")) == ("0 matches", "1 match")
+    undone = run_lfscp("correct", "undo", done.stdout.split()[-1], *at)
+    assert undone.returncode == 0, undone.stderr
+    assert (of("P-1"), of("P-9")) == ("1 match", "0 matches")
+
+    merged = run_lfscp("correct", "patient", "P-2", "--into", "P-1", *at)
+    confirmed = run_lfscp("correct", "confirm", merged.stdout.split()[-1], *at)
+    assert confirmed.returncode == 0, confirmed.stderr
+    assert (of("P-1"), of("P-2")) == ("2 matches", "0 matches")
+    states = [line.split(", ")[0].split("  ")[1] for line in listed(at)]
+    assert states == ["confirmed", "undone"]
+    assert run_lfscp("check", *at).stdout == "index and objects agree\n"
+    trail = (node.data_dir / "audit.log").read_text()
+    assert trail.count("correction confirmed") == trail.count("correction undone") == 1
+    assert f'"uid {os.getuid()}"' in trail
+
+
+def listed(at: tuple[object, ...]) -> list[str]:
+    return run_lfscp("correct", "list", *at).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "said"),
+    [
+        (("study", "1.9", "PatientID=A"), 1, "there is no study 1.9"),
+        (("study", "1.2.1", "PatientID"), 2, "PatientID: expected KEYWORD=VALUE"),
+        (("study", "1.2.1", "PatientWeight=80"), 2, "PatientWeight: expected one of PatientName"),
+        (("study", "1.2.1", "PatientBirthDate=soon"), 2, "PatientBirthDate: expected"),
+        (("study", "1.2.1", "PatientName=\x1b[31mred"), 2, "PatientName: expected"),
+        (("study", "1.2.1", "PatientID=P-1"), 1, "nothing would change"),
+        (
+            ("study", "1.2.1", "--into", "P-8"),
+            1,
+            "no patient in the archive has",
+        ),
+        (("patient", "P-1", "AccessionNumber=1"), 2, "for all studies of a patient"),
+        (("patient", "", "PatientName=A"), 1, "no patient in the archive has the Patient ID"),
+        (("confirm", "1"), 1, "there is no such correction"),
+        (("undo", "1"), 1, "there is no such correction"),
+    ],
+)
+def test_a_command_that_cannot_correct_says_why_and_changes_nothing(
+    tmp_path: Path, asked: tuple[str, ...], code: int, said: str
+) -> None:
+    of_sender(tmp_path / "in", 1, 1, study="1.2.1", patient="P-1")
+    at = ("--data-dir", tmp_path / "data")
+    assert run_lfscp("import", tmp_path / "in", *at).returncode == 0
+    done = run_lfscp("correct", *asked, *at)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "\x1b" not in done.stderr
+    assert listed(at) == []

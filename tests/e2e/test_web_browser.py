@@ -472,10 +472,14 @@ def test_the_pool_is_drawn_with_who_is_connected(page, url, local, shoot):
 def test_a_narrow_screen_shows_all_of_it(page, url, objects, shoot):
     upload(page, url, *sorted(objects.glob("*.dcm")))
     page.set_viewport_size({"width": 390, "height": 780})
-    for path in ("/", f"/studies/{CT_STUDY}", "/remote", "/upload", "/jobs", "/node"):
+    for path in ("/", f"/studies/{CT_STUDY}", "/remote", "/upload", "/jobs", "/worklist", "/node"):
         page.goto(f"{url}{path}")
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390, f"{path} is {wide} pixels wide"
+        assert page.locator("nav a").count() >= 7
+        for link in page.locator("nav").get_by_role("link").all():
+            expect(link).to_be_in_viewport(ratio=1)  # a menu must not have to be scrolled sideways
+    shoot("menu-narrow")
     page.goto(f"{url}/viewer/{CT_SERIES}")
     expect(page.locator("#where")).to_have_text("1 / 12")
     shoot("viewer-narrow")

@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from pydicom.datadict import tag_for_keyword
-from sqlalchemy import Connection, select
-
-from lfscp.archive import correcting
+from lfscp.archive import correctable, correcting
+from lfscp.archive.correctable import MAX_STUDIES, Asked
 from lfscp.archive.correcting import CORRECTABLE, OF_PATIENT, CorrectionError, require_changes
 from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index import correction_states
 from lfscp.archive.index.correction_states import CorrectionState
-from lfscp.archive.index.protection import protected_among
-from lfscp.archive.index.tables.schema import patient, study
-from lfscp.dicom.values.attributes import BY_TAG
 from lfscp.jobs.model import Job, State
 from lfscp.web.actions.jobs import job_of, submit
 from lfscp.web.actions.studies import study_row
 from lfscp.web.context import Web
 from lfscp.web.problems import Problem, not_found
-
-COLUMNS: Final = {keyword: BY_TAG[tag_for_keyword(keyword) or 0].column for keyword in CORRECTABLE}
-MAX_STUDIES: Final = 10_000  # of one correction
-_AT_ONCE: Final = 500  # UIDs in one question
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A correction that somebody asks for.
-
-    Args:
-        rows: of the studies that change.
-        changes: new values by keyword.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    changes: Mapping[str, str]
-
-    @property
-    def differences(self) -> list[dict[str, Any]]:
-        """What changes: keyword, the values before, and the value after."""
-        found = []
-        for keyword, after in self.changes.items():
-            before = sorted({str(row[COLUMNS[keyword]]) for row in self.rows})
-            if before != [after]:
-                found.append({"keyword": keyword, "before": before, "after": after})
-        return found
 
 
 def of_study(web: Web, study_uid: str, key: int | None, changes: Mapping[str, Any]) -> Asked:
@@ -67,7 +34,7 @@ def of_patient(web: Web, patient_key: int, changes: Mapping[str, Any]) -> Asked:
         if keyword not in OF_PATIENT and keyword in CORRECTABLE:
             raise _wrong(keyword, f"one of {', '.join(OF_PATIENT)} for all studies of a patient")
     with web.index() as connection:
-        rows = _studies_of(connection, patient_key)
+        rows = correctable.studies_of(connection, patient_key)
     if not rows:
         raise not_found("patient", str(patient_key))
     return _asked(web, rows, changes)
@@ -80,13 +47,12 @@ def identity_of(web: Web, patient_key: int) -> dict[str, str]:
         Problem: there is no such patient, or it has no Patient ID.
     """
     with web.index() as connection:
-        wanted = select(patient).where(patient.c.id == patient_key)
-        row = connection.execute(wanted).mappings().first()
-    if row is None:
+        found = correctable.identity_of(connection, patient_key)
+    if found is None:
         raise not_found("patient", str(patient_key))
-    if not row["patient_id"]:
+    if not found["PatientID"]:
         raise Problem(422, "that patient has no Patient ID, so that no study can be moved to it")
-    return {keyword: str(row[COLUMNS[keyword]]) for keyword in OF_PATIENT}
+    return found
 
 
 def patient_named(web: Web, patient_id: str, issuer: str = "") -> int:
@@ -95,13 +61,10 @@ def patient_named(web: Web, patient_id: str, issuer: str = "") -> int:
     Raises:
         Problem: there is none, or several that differ in their issuer.
     """
-    wanted = select(patient.c.id).where(patient.c.patient_id == patient_id)
-    if issuer:
-        wanted = wanted.where(patient.c.issuer_of_patient_id == issuer)
     with web.index() as connection:
-        keys = connection.execute(wanted).scalars().all() if patient_id else []
+        keys = correctable.patients_named(connection, patient_id, issuer)
     if len(keys) == 1:
-        return int(keys[0])
+        return keys[0]
     if keys:
         raise Problem(422, "several patients have this Patient ID; say the issuer as well")
     raise Problem(422, "no patient in the archive has this Patient ID")
@@ -182,12 +145,6 @@ def _runs(web: Web, correction_id: str) -> bool:
         return False
 
 
-def _studies_of(connection: Connection, patient_key: int) -> list[Mapping[str, Any]]:
-    wanted = select(study).where(study.c.patient_id_fk == patient_key).order_by(study.c.id)
-    rows = connection.execute(wanted.limit(MAX_STUDIES + 1)).mappings()
-    return [dict(row) for row in rows]
-
-
 def _asked(web: Web, rows: Sequence[Mapping[str, Any]], changes: Mapping[str, Any]) -> Asked:
     if len(rows) > MAX_STUDIES:
         raise Problem(422, f"more than {MAX_STUDIES:,} studies; correct them one by one")
@@ -195,11 +152,10 @@ def _asked(web: Web, rows: Sequence[Mapping[str, Any]], changes: Mapping[str, An
         made = require_changes(changes)
     except CorrectionError as error:
         raise _wrong(error.keyword, error.expected) from None
-    uids = [str(row["study_instance_uid"]) for row in rows]
     with web.index() as connection:
-        for start in range(0, len(uids), _AT_ONCE):
-            for uid in protected_among(connection, uids[start : start + _AT_ONCE]):
-                raise StudyProtectedError(uid, "correct the study")
+        protected = correctable.first_protected(connection, rows)
+    if protected:
+        raise StudyProtectedError(protected, "correct the study")
     return Asked(rows, made)
 
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
+from lfscp.archive.correctable import COLUMNS, Asked
 from lfscp.web.actions import corrections, cursors
-from lfscp.web.actions.corrections import Asked
 from lfscp.web.actions.studies import Key
 from lfscp.web.context import Context, Web, caller_of
 from lfscp.web.problems import Problem
@@ -117,8 +117,8 @@ def _shown(correction: dict[str, Any]) -> dict[str, Any]:
     studies = [
         {
             **study,
-            "before": {word: study["before"][at] for word, at in corrections.COLUMNS.items()},
-            "after": {word: study["after"][at] for word, at in corrections.COLUMNS.items()},
+            "before": {word: study["before"][at] for word, at in COLUMNS.items()},
+            "after": {word: study["after"][at] for word, at in COLUMNS.items()},
         }
         for study in correction["studies"]
     ]

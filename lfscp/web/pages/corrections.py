@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from lfscp.archive.correctable import COLUMNS, Asked
 from lfscp.archive.correcting import CORRECTABLE, OF_PATIENT
 from lfscp.web.actions import corrections, studies
-from lfscp.web.actions.corrections import COLUMNS, Asked
 from lfscp.web.context import Context, Web, caller_of
 from lfscp.web.pages.answers import FormFields, render, say
 

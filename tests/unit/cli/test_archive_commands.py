@@ -193,6 +193,18 @@ def test_an_archive_that_is_not_there_is_not_made_by_looking_at_it(tmp_path, run
     assert not settings.data_dir.exists()
 
 
+def test_protect_and_unprotect_are_in_the_audit_trail_with_user_and_patient(run, settings, folder):
+    write_object(folder / "one.dcm", StudyInstanceUID="1.2.3", PatientName="Doe^Jane")
+    run(settings, "import", folder)
+    for command in ("protect", "unprotect"):
+        run(settings, command, "1.2.3")
+    lines = (settings.data_dir / "audit.log").read_text().splitlines()
+    said = [line for line in lines if "protected" in line]
+    assert ["no longer" in line for line in said] == [False, True]
+    for line in said:
+        assert all(part in line for part in ("1.2.3", "Doe^Jane", f"uid {os.getuid()}")), line
+
+
 def test_a_lost_index_is_made_anew_from_the_objects(run, settings, folder, capsys):
     write_object(folder / "one.dcm")
     run(settings, "import", folder)

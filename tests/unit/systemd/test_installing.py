@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -122,8 +124,42 @@ def test_a_folder_that_nobody_else_may_enter_is_refused(
 
 
 def test_a_path_with_odd_characters_is_written_as_systemd_reads_it() -> None:
-    unit = installing.unit(Path("/opt/my %h/bin/lfscp"))
-    assert 'ExecStart="/opt/my %%h/bin/lfscp" serve' in unit
+    unit = installing.unit(Path("/opt/my %h $HOME/bin/lfscp"))
+    assert 'ExecStart="/opt/my %%h $HOME/bin/lfscp" serve' in unit
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize(
+    ("folder", "is_taken"),
+    [
+        *[
+            (name, True)
+            for name in ("a b", "100%n", "$HOME", "a;b", "#a", "@a", "m\u00fcller", "a ")
+        ],
+        *[(name, False) for name in ('a"b', "a'b", "a\\b", "a\nb", "a\tb", "\x1b[31m", "\\x20")],
+    ],
+    ids=repr,
+)
+def test_systemd_takes_the_path_of_a_program_or_the_installation_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, is_taken: bool
+) -> None:
+    program = tmp_path / folder / "lfscp"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(installing, "program", lambda: program)
+    monkeypatch.setattr(installing, "_places", lambda _program: iter([]))
+    if not is_taken:
+        with pytest.raises(ServiceError, match="systemd runs no program with a quote"):
+            installing.require_possible(is_for_real=False)
+        return
+    installing.require_possible(is_for_real=False)
+    unit = tmp_path / "lfscp.service"
+    line = next(each for each in installing.unit(program).splitlines() if "ExecStart=" in each)
+    unit.write_text(f"[Service]\n{line}\n", encoding="utf-8")
+    asked = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_program_that_fails_is_an_error_with_its_words() -> None:

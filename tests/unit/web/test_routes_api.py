@@ -12,6 +12,7 @@ from pydicom import dcmread
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
+from lfscp.observe import audit
 from lfscp.routing.matching import SettingsRouter
 from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.queues import Queues
@@ -61,6 +62,31 @@ def test_what_is_uploaded_waits_in_the_queues(client: TestClient, tmp_path: Path
     assert mr["when"] == {"Modality": "MR"}
     assert (mr["queues"][0]["waiting"], mr["queues"][0]["held"]) == (0, 1)
     assert len(client.get("/api/routes/queues").json()) == 3
+
+
+def test_what_a_user_drops_is_in_the_audit_trail_study_by_study(
+    client: TestClient, tmp_path: Path
+) -> None:
+    audit.start(tmp_path / "audit.log", "LFSCP")
+    try:
+        for study in ("1.2.1", "1.2.1", "1.2.2"):
+            upload(client, made(tmp_path, Modality="MR", StudyInstanceUID=study))
+        client.post("/api/routes/mr/drop", params={"destination": "A"})
+        client.post("/api/routes/mr/drop", params={"destination": "A"})  # nothing is left
+    finally:
+        audit.stop()
+    lines = [
+        line for line in (tmp_path / "audit.log").read_text().splitlines() if "dropped" in line
+    ]
+    assert len(lines) == 2, lines
+    said = [
+        [part in line for part in ("1.2.1", "1.2.2", '"mr"', '"page"', "Doe^Jane")]
+        for line in lines
+    ]
+    assert sorted(said) == [
+        [False, True, True, True, True],
+        [True, False, True, True, True],
+    ]
 
 
 def test_a_queue_is_steered(client: TestClient, tmp_path: Path) -> None:

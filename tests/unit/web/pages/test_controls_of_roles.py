@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from lfscp.config import Settings
 from lfscp.config.passwords import new_token
 from lfscp.config.roles import Role
-from lfscp.jobs.control import Control, JobEnd
+from lfscp.jobs.control import JobEnd
 from lfscp.jobs.model import Job, State
-from lfscp.web.actions.jobs import submit
 from lfscp.web.security.roles import needed_role
 from tests.support.dicom_peer import until
 from tests.support.web_app import serving
