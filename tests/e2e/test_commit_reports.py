@@ -30,6 +30,7 @@ from tests.support.committing_peer import (
     item,
     report,
 )
+from tests.support.pynetdicom_reactor import paused
 from tests.support.served_archive import CT, Node, served
 
 REFERENCES = [Reference(CT, f"1.2.3.{number}") for number in range(1, 4)]
@@ -82,10 +83,9 @@ def send_bytes(node: Node, information: bytes) -> int:
     request.EventTypeID = 1
     request.EventInformation = BytesIO(information)
     try:
-        association._reactor_checkpoint.clear()
-        association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
-        _, answer = association.dimse.get_msg(block=True)
-        association._reactor_checkpoint.set()
+        with paused(association):
+            association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+            _, answer = association.dimse.get_msg(block=True)
         return int(answer.Status)
     finally:
         association.release()

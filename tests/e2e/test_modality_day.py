@@ -47,6 +47,7 @@ def test_a_modality_is_served_from_the_worklist_to_the_commitment(
     assert answer(f"{http}api/mpps/{performed}")["status"] == "COMPLETED"
 
     assert day.commit() == 0
+    node.wait_for("storage commitment reported")  # the answer to the report has come, too
     node.kill()
     node.start()
     http = node.wait_for("page", count=2)["url"]

@@ -125,7 +125,7 @@ def test_a_ct_is_found_scrolled_measured_and_the_measurement_is_kept(page, local
     page.get_by_role("button", name="Confirm and hide").click()
     names = page.get_by_text(re.compile(r"Carl|Johanna"))
     expect(names).to_have_count(2)
-    assert "Carl" in names.first.inner_text()
+    expect(names.first).to_contain_text("Carl")
     shoot("ohif-list")
     page.goto(f"{ohif}/viewer?StudyInstanceUIDs={CT_STUDY}")
     wait_for_pictures(page)

@@ -238,8 +238,9 @@ def test_a_complete_study_is_told_once_by_all_processes_of_all_nodes(
         f"""
         @hook
         def study_complete(study, node):
+            count = len(list(node.instances(study.study_uid)))
             with open("{heard}", "a") as file:
-                file.write(f"{{study.study_uid}} {{len(list(node.instances(study.study_uid)))}}\\n")
+                file.write(f"{{study.study_uid}} {{count}}\\n")
         """,
     )
     configuration = of_index(index_url, tmp_path / "objects")

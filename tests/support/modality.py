@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pynetdicom.dimse_primitives import N_ACTION
 
 from tests.support.dicom_peer import until
 from tests.support.pynetdicom_client import close
+from tests.support.pynetdicom_reactor import paused
 from tests.support.served_archive import CT
 
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -166,15 +166,9 @@ def send_bytes(assoc: Association, information: bytes) -> Dataset:
     request.ActionTypeID = 1
     request.ActionInformation = BytesIO(information)
     context = next(each for each in assoc.accepted_contexts if each.abstract_syntax == COMMITMENT)
-    # Relied on: pynetdicom's reactor leaves responses to who waits while it is paused.
-    assoc._reactor_checkpoint.clear()
-    while not assoc._is_paused:
-        time.sleep(0.01)
-    try:
+    with paused(assoc):
         assoc.dimse.send_msg(request, context.context_id)
         _, response = assoc.dimse.get_msg(block=True)
-    finally:
-        assoc._reactor_checkpoint.set()
     answer = Dataset()
     if response is not None:
         answer.Status, answer.ErrorComment = response.Status, response.ErrorComment or ""

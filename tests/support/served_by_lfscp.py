@@ -3,6 +3,7 @@
 from pynetdicom.ae import ApplicationEntity
 
 from lfscp import LeaderFollowerServer
+from tests.support.pynetdicom_reactor import mend
 
 
 def _start_server(
@@ -28,3 +29,4 @@ def _start_server(
 
 
 ApplicationEntity.start_server = _start_server
+mend()

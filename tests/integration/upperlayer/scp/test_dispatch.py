@@ -27,6 +27,7 @@ from tests.support.dicom_peer import (
     until,
     us,
 )
+from tests.support.pynetdicom_reactor import paused
 from tests.support.serving import make_ae, serving
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -320,10 +321,9 @@ def test_a_related_general_sop_class_that_was_agreed_on_fits(related):
 def _store(association, dataset):
     """Send a data set in the first context, whatever its class; pynetdicom would look for one."""
     encoded = message(1, store_rq(instance=dataset.SOPInstanceUID, sop_class=PRIVATE), data_set())
-    association._reactor_checkpoint.clear()
-    association.dul.socket.send(encoded)
-    _, response = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
+    with paused(association):
+        association.dul.socket.send(encoded)
+        _, response = association.dimse.get_msg(block=True)
     return response.Status
 
 
