@@ -2,7 +2,7 @@
 
 The order keeps the durability contract: read the header; write the file as a piece and sync it;
 link it under its final name and sync the folder; commit the index row; answer. Where the sync of a
-file puts its names on disk too (`store/named_by_sync.py`), it is the only one, after the link. A
+file puts its names on disk too (`store/file_systems.py`), it is the only one, after the link. A
 file without a row is not visible, so a crash leaves at most such a file, and the next start removes
 it. A replaced object's old file goes after the new row is committed. Until it is gone the index
 names it, so that the next start after a crash removes it.

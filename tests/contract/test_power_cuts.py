@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lfscp.archive.store.named_by_sync import is_named_by_sync
+from lfscp.archive.store.file_systems import is_named_by_sync
 from tests.support.ci import in_ci
 from tests.support.power.file_systems import (
     FILE_SYSTEMS,

@@ -5,7 +5,7 @@ that a name in the tree always stands for a whole file, and never for another's:
 taken is not overwritten, the next one (`<UID>~1.dcm`) is used. The index's row says which file
 is the object's. The piece's own name is removed only after the row is committed; one found at
 start, linked but without a row, tells which file a crash left over. Where a file is synced only
-under its final name (`named_by_sync`), a power cut may leave it empty: so the piece's name has the
+under its final name (`file_systems`), a power cut may leave it empty: so the piece's name has the
 UIDs. Nodes that share the folder
 (NFS) write their pieces in folders of their own below `.incoming`.
 
@@ -32,8 +32,8 @@ from typing import Any, Final
 
 from lfscp.archive.durability import PART, Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
+from lfscp.archive.store.file_systems import is_named_by_sync
 from lfscp.archive.store.identity import folder_identity
-from lfscp.archive.store.named_by_sync import is_named_by_sync
 from lfscp.archive.store.object_store import Piece, Placement, Uids
 from lfscp.observe import metrics
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from lfscp.archive.durability import Durability
 from lfscp.archive.index.database.database import Database, Patience, Result
 from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.log_room import LogRoom
 from lfscp.archive.index.database.statements import Statement
 
 _NO_PATIENCE: Final = Patience()
@@ -40,6 +41,9 @@ class SQLiteDatabase(Database):
         self.integrity_error = driver.IntegrityError
         file = make_url(url).database
         self._lock_path = f"{file}.lock" if file else None
+        is_synced = durability is Durability.FULL
+        log = f"{os.path.realpath(file)}-wal" if file and is_synced else ""
+        self._room = LogRoom(log)
         if file:  # where room is kept, and other data of patients are
             os.environ.setdefault("SQLITE_TMPDIR", os.path.dirname(os.path.abspath(file)))  # noqa: PTH100, PTH120
         self._closings = 0
@@ -86,6 +90,7 @@ class SQLiteDatabase(Database):
 
     def _disconnect(self) -> None:
         self._closings += 1  # before all else: readers look at it afterwards
+        self._room.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -171,6 +176,7 @@ class SQLiteDatabase(Database):
         """The driver's cursor for the thread that has become the writer."""
         if self._writer is None:
             self._writer = self._connect_alone()
+        self._room.make()
         if self._writer.in_transaction:  # its rollback has failed: a statement would join it
             self._writer.rollback()
         return self._writer.cursor()

@@ -1,4 +1,4 @@
-"""On which file systems a file's own sync puts its names on disk."""
+"""What syncing a file, and writing over its bytes, does on which file systems."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lfscp.archive.store import named_by_sync
+from lfscp.archive.store import file_systems
 
 MOUNTS = """\
 22 1 0:21 / /proc rw,relatime - proc proc rw
@@ -31,9 +31,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         device.mkdir(parents=True)
         (tmp_path / number).symlink_to(device)
     (tmp_path / "journals/vdb-8").mkdir(parents=True)
-    monkeypatch.setattr(named_by_sync, "_MOUNTS", tmp_path / "mountinfo")
-    monkeypatch.setattr(named_by_sync, "_BLOCK_DEVICES", tmp_path)
-    monkeypatch.setattr(named_by_sync, "_JOURNALS", tmp_path / "journals")
+    monkeypatch.setattr(file_systems, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(file_systems, "_BLOCK_DEVICES", tmp_path)
+    monkeypatch.setattr(file_systems, "_JOURNALS", tmp_path / "journals")
     return tmp_path
 
 
@@ -55,10 +55,28 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_file_systems_with_a_journal_name_a_synced_file(
     machine: Path, folder: str, expected: bool
 ) -> None:
-    assert named_by_sync.is_named_by_sync(folder) is expected
+    assert file_systems.is_named_by_sync(folder) is expected
 
 
 @pytest.mark.parametrize("missing", ["mountinfo", "journals/vdb-8", "journals", "254:16"])
 def test_what_cannot_be_told_is_not_assumed(machine: Path, missing: str) -> None:
     (machine / missing).rename(machine / "away")
-    assert not named_by_sync.is_named_by_sync("/srv/with space/data")
+    assert not file_systems.is_named_by_sync("/srv/with space/data")
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("/data/index", True),
+        ("/srv/memory/index", False),
+        ("/srv/xfs/index", True),
+        ("/srv/xfs/btrfs/index", False),
+        ("/srv/twice/index", False),
+        ("/srv/old/index", True),
+    ],
+)
+def test_a_file_that_is_written_over_stays_where_it_is_on_these(
+    machine: Path, file: str, expected: bool
+) -> None:
+    assert machine
+    assert file_systems.is_written_in_place(file) is expected

@@ -1,4 +1,4 @@
-"""Tells whether syncing a new file also puts its names on disk, as the kind of file system says.
+"""Tells what syncing a file does, and what writing over one does, as the kind of file system says.
 
 On ext4 with a journal, xfs and btrfs a file's fsync commits the transaction that made its names.
 Elsewhere, and where it cannot be told, the folder must be synced as well. Power cuts prove it:
@@ -16,6 +16,7 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 _JOURNALS: Final = Path("/proc/fs/jbd2")
 _BLOCK_DEVICES: Final = Path("/sys/dev/block")
 _SURE: Final = ("xfs", "btrfs")
+_IN_PLACE: Final = ("ext2", "ext3", "ext4", "xfs")
 
 
 def is_named_by_sync(folder: str) -> bool:
@@ -27,14 +28,25 @@ def is_named_by_sync(folder: str) -> bool:
         return False  # then its folder is synced, which is right everywhere
 
 
-def _mount_of(folder: str) -> tuple[str, str]:
-    """File system type and device number of what is mounted where a folder is."""
+def is_written_in_place(path: str) -> bool:
+    """Whether bytes written over others of this file go to the same place on disk.
+
+    Then syncing them changes nothing else of the file system.
+    """
+    try:
+        return _mount_of(os.path.realpath(path))[0] in _IN_PLACE
+    except (OSError, ValueError):
+        return False
+
+
+def _mount_of(path: str) -> tuple[str, str]:
+    """File system type and device number of what is mounted where a file or folder is."""
     found = ("", "", "")
     for line in _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         mount, _, source = line.partition(" - ")
         _, _, device, _, at, *_ = mount.split(" ")
         at = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), at)
-        is_above = folder == at or folder.startswith(at.rstrip("/") + "/")
+        is_above = path == at or path.startswith(at.rstrip("/") + "/")
         if is_above and len(at) >= len(found[0]):  # the last one covers those before it
             found = (at, source.split(" ")[0], device)
     return found[1], found[2]
