@@ -46,6 +46,7 @@ from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.dicomweb.compression import Compression
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
+from lfscp.web.dicomweb.short_way import ShortWay
 from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES, MAX_BYTES_OF_ALL
 from lfscp.web.ohif.viewer import Viewer, ViewerRoute
@@ -172,6 +173,7 @@ def create_app(
         viewer=viewer,
         plugins=plugins,
     )
+    app.add_middleware(ShortWay, routes=[each for part in _DICOMWEB for each in part.router.routes])
     problems.install(app)
     if viewer is not None:
         app.router.routes.insert(0, ViewerRoute(viewer))

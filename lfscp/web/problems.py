@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -64,6 +64,9 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
         self.headers = dict(headers or {})
 
 
+KNOWN: Final = (Problem, HTTPException, RequestValidationError, OperationError)
+
+
 def _sendable(text: str) -> str:
     """Text that quotes a request as it can be answered: JSON may name half of a character."""
     return text.encode("utf-8", "replace").decode()
@@ -113,21 +116,26 @@ def respond(request: Request, problem: Problem) -> Response:
     )
 
 
+def answer_of(request: Request, error: Exception) -> Response:
+    """The answer to an error that is expected: a problem, or one of KNOWN."""
+    if isinstance(error, HTTPException):
+        is_missing = error.status_code == HTTPStatus.NOT_FOUND
+        detail = f"there is nothing at {request.url.path}" if is_missing else str(error.detail)
+        error = Problem(error.status_code, detail, headers=error.headers)
+    elif isinstance(error, RequestValidationError):
+        error = of_validation(error)
+    elif isinstance(error, OperationError):
+        error = of_archive(error)
+    return respond(request, cast(Problem, error))
+
+
 def install(app: FastAPI) -> None:
     """Answer every exception of the application."""
 
     async def handle(request: Request, error: Any) -> Response:
-        if isinstance(error, HTTPException):
-            is_missing = error.status_code == HTTPStatus.NOT_FOUND
-            detail = f"there is nothing at {request.url.path}" if is_missing else str(error.detail)
-            error = Problem(error.status_code, detail, headers=error.headers)
-        elif isinstance(error, RequestValidationError):
-            error = of_validation(error)
-        elif isinstance(error, OperationError):
-            error = of_archive(error)
-        return respond(request, error)
+        return answer_of(request, error)
 
-    for kind in (Problem, HTTPException, RequestValidationError, OperationError):
+    for kind in KNOWN:
         app.add_exception_handler(kind, handle)
     app.add_middleware(Unexpected)
 

@@ -9,6 +9,7 @@ completed breaks off, so that no client takes it for the whole.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -16,10 +17,6 @@ from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from typing import Final, cast
 
-import anyio
-import anyio.from_thread
-import anyio.to_thread
-from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -31,23 +28,27 @@ from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
 from lfscp.web.context import Web, visitor_of, web_of
+from lfscp.web.dicomweb.threads import threads
 from lfscp.web.imaging.errors import NoPictureError
-from lfscp.web.problems import Problem
+from lfscp.web.problems import KNOWN, Problem, answer_of
 
 LOG: Final = get_logger("lfscp.web")
-AT_ONCE: Final = 32
 GATHERED: Final = 1 << 19  # bytes sent at a time
 _LOOK_AGAIN_S: Final = 0.25
-_THREADS: RunVar[anyio.CapacityLimiter] = RunVar("lfscp.web.dicomweb")
 _FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError, NoPictureError, Problem)
 
 
 class Asked:
-    """A request and what is needed to answer it; for the thread that does."""
+    """A request and what is needed to answer it; for the thread that does.
 
-    def __init__(self, request: Request) -> None:
+    Args:
+        loop: the event loop that serves the request; without one its client is never gone.
+    """
+
+    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.request = request
         self.web: Web = web_of(request)
+        self._loop = loop
         self._look_at = time.monotonic() + _LOOK_AGAIN_S
 
     @property
@@ -73,8 +74,14 @@ class Asked:
         Raises:
             ClientDisconnect: it is not.
         """
-        if self.is_time_to_look() and anyio.from_thread.run(self.request.is_disconnected):
+        if self.is_time_to_look() and self._is_gone():
             raise ClientDisconnect
+
+    def _is_gone(self) -> bool:
+        if self._loop is None:
+            return False
+        asked = self.request.is_disconnected()
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
     def require_changed(self, version: str) -> dict[str, str]:
         """The headers of an answer with this version, unless the client has it already.
@@ -109,20 +116,11 @@ class NotModified(Exception):  # noqa: N818 - the name of RFC 9110
 Handler = Callable[[Asked], Response]
 
 
-def limiter() -> anyio.CapacityLimiter:
-    """How many threads serve at once, in this event loop."""
-    try:
-        return _THREADS.get()
-    except LookupError:
-        _THREADS.set(anyio.CapacityLimiter(AT_ONCE))
-        return _THREADS.get()
-
-
 class Endpoint:
     """A route that is served by a function in a thread (ASGI).
 
     Args:
-        handler: makes the answer; it may raise a Problem.
+        handler: makes the answer; it may raise what `problems` knows.
         draws: whether it has the renderer work for a request.
     """
 
@@ -142,13 +140,15 @@ class Endpoint:
         async with turns.of(visitor_of(request)) as has_waited:
             if has_waited and await request.is_disconnected():
                 return
-            await self._serve(Asked(request), receive, send)
+            await self._serve(Asked(request, asyncio.get_running_loop()), receive, send)
 
     async def _serve(self, asked: Asked, receive: Receive, send: Send) -> None:
         try:
-            response = await anyio.to_thread.run_sync(self._handler, asked, limiter=limiter())
+            response = await threads().run(self._handler, asked)
         except NotModified as found:
             response = Response(status_code=HTTPStatus.NOT_MODIFIED, headers=found.headers)
+        except KNOWN as error:
+            response = answer_of(asked.request, error)
         await response(asked.request.scope, receive, send)
 
 
@@ -163,6 +163,7 @@ class Streamed(Response):
 
     background = None
     _has_failed = False
+    _is_over = False  # all pieces are drawn: nothing is open
 
     def __init__(  # noqa: PLR0913, RUF100 - as Response
         self,
@@ -180,6 +181,7 @@ class Streamed(Response):
         self._pieces = pieces
         try:
             self._first: Bytes | None = next(pieces, None)
+            self._is_over = self._first is None
         except BaseException:
             pieces.close()
             raise
@@ -194,8 +196,8 @@ class Streamed(Response):
             if await self._send(scope, receive, send):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._pieces.close, limiter=limiter())
+            if not self._is_over:
+                await threads().run(self._pieces.close)
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Send all but the end; False if it came to nothing."""
@@ -209,16 +211,19 @@ class Streamed(Response):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             if self._asked.is_time_to_look() and await request.is_disconnected():
                 return False
-            piece = await anyio.to_thread.run_sync(self._next, limiter=limiter())
+            piece = await threads().run(self._next)
         return not self._has_failed
 
     def _next(self) -> Bytes | None:
         try:
-            return next(self._pieces, None)
+            piece = next(self._pieces, None)
         except ClientDisconnect:
             pass
         except _FAILURES as error:
             LOG.warning("answer broken off", what=self._what, reason=reason_of(error))
+        else:
+            self._is_over = piece is None
+            return piece
         self._has_failed = True
         return None
 

@@ -13,7 +13,7 @@ from lfscp.dicom.errors import named
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import media_types
 from lfscp.services import status
-from lfscp.web.dicomweb import answering, deletion, metadata
+from lfscp.web.dicomweb import deletion, metadata, threads
 from lfscp.web.dicomweb.accept import MAX_RANGES
 from lfscp.web.dicomweb.addresses import PREFIX
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
@@ -41,7 +41,7 @@ _RETURNED: Final = (
 )
 LIMITS: Final = (
     ("requests of one login or address", f"{turns.AT_ONCE} at once; the others wait in order"),
-    ("requests prepared at once by one process", str(answering.AT_ONCE)),
+    ("requests prepared at once by one process", str(threads.AT_ONCE)),
     ("media ranges in Accept", str(MAX_RANGES)),
     ("frames that one request names", str(MAX_FRAMES)),
     ("columns and rows of a viewport", str(MAX_VIEWPORT)),
