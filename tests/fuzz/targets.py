@@ -38,7 +38,7 @@ from lfscp.archive.query.object_attributes import empty
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query, unique_keys
 from lfscp.archive.query.responses import response_encoder
-from lfscp.archive.store.missing_vrs import _missing
+from lfscp.archive.store.missing_vrs import missing_vrs
 from lfscp.archive.workflow.worklist.item import InvalidItemError, complete_item
 from lfscp.dicom.conversion.converter import convert
 from lfscp.dicom.encoding.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
@@ -416,7 +416,7 @@ def run_media(data: bytes) -> None:
     uids = identity_of(dataset, syntax)
     assert "".join(media.notes_on(*uids)).isprintable()
     encoding = EXPLICIT_BIG if syntax == BIG_ENDIAN else EXPLICIT_LITTLE
-    for place, _ in _missing(content, media.dataset_offset, encoding):
+    for place, _ in missing_vrs(content, media.dataset_offset, encoding):
         assert data[place : place + 2] in NO_VRS
 
 

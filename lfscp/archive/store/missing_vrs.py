@@ -57,7 +57,7 @@ def open_with_vrs(path: StoredFile) -> tuple[FileMeta, BinaryIO]:
         if syntax == IMPLICIT_VR_LITTLE_ENDIAN or syntax in DEFLATED:
             return meta, file
         with mapped(file.fileno()) as content:
-            places = list(_missing(content, meta.dataset_offset, encoding_of(syntax)))
+            places = list(missing_vrs(content, meta.dataset_offset, encoding_of(syntax)))
     except BaseException:
         file.close()
         raise
@@ -74,7 +74,7 @@ def with_vrs(dataset: bytes, encoding: Encoding) -> bytes:
     """A dataset, or a copy of it with VRs where they were missing."""
     if not encoding.explicit:
         return dataset
-    places = list(_missing(memoryview(dataset), 0, encoding))
+    places = list(missing_vrs(memoryview(dataset), 0, encoding))
     return bytes(_repaired(dataset, places)) if places else dataset
 
 
@@ -85,7 +85,7 @@ def _repaired(content: bytes, places: Iterable[tuple[int, int]]) -> bytearray:
     return repaired
 
 
-def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple[int, int]]:
+def missing_vrs(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple[int, int]]:
     """Where a VR is missing, and of which tag; as far as the dataset is sound.
 
     Sequences are walked into where they begin, so that each byte is passed once, however deep. The

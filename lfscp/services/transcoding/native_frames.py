@@ -88,17 +88,20 @@ class NativeFrames:
         Args:
             reduction: 1 reads all pixels, 2 every second row and column, and so on.
         Returns:
-            Shape: (rows, columns) or (rows, columns, samples).
+            Shape: (rows, columns) or (rows, columns, samples). It may be read-only.
         Raises:
             DecodingError: the frame is not there.
         """
         if (number + 1) * self.cells_in_frame * self.bits > 8 * self._length:
             raise self._too_short(number)
         image = self.image
+        planes, strips = list(self._planes(number)), list(self._strips(reduction))
+        if image.samples_per_pixel == len(strips) == reduction == 1:
+            return self._rows(number, *planes[0][1:], strips[0])[:, :, 0]
         rows, columns = (-(-size // reduction) for size in (image.rows, image.columns))
         out = np.empty((rows, columns, image.samples_per_pixel), self._dtype)
-        for plane, first, cells in self._planes(number):
-            for strip in self._strips(reduction):
+        for plane, first, cells in planes:
+            for strip in strips:
                 values = self._rows(number, first, cells, strip)
                 lines = slice(-(-strip.start // reduction), -(-strip.stop // reduction))
                 out[lines, :, plane] = values[:: strip.step, ::reduction]

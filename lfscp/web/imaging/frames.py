@@ -33,7 +33,7 @@ from lfscp.web.imaging.windows import (
     window_in,
 )
 
-_STRIP: Final = 1 << 14  # pixels: their values stay in the processor's cache
+_STRIP: Final = 1 << 15  # pixels: their values stay in the processor's cache
 _LOOKED_AT: Final = 1 << 21  # pixels sampled for a window around values
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
@@ -229,35 +229,32 @@ def window_around(frame: Frame) -> Window:
 
 def _counted(frame: Frame, modality: Modality) -> tuple[Array, Array]:
     """The values of a frame without padding, ascending, and how often each is there."""
-    low, counts = _counts_of_stored(frame, modality)
-    present = np.flatnonzero(counts)
-    stored = (present + low).astype(modality.stored(frame.cells[:0]).dtype)
+    cells, counts = _counts_of_cells(frame.cells, is_signed=modality.layout.is_signed)
+    stored = modality.stored(cells)
     padding = padding_of(stored, frame.header)
-    values, counts = modality.apply(stored), counts[present]
+    values = modality.apply(stored)
     if padding is not None:
         values, counts = values[~padding], counts[~padding]
     order = np.argsort(values, kind="stable")
     return values[order], counts[order]
 
 
-def _counts_of_stored(frame: Frame, modality: Modality) -> tuple[int, Array]:
-    """The lowest stored value of a frame, and how often it and each above it is there.
+def _counts_of_cells(cells: Array, *, is_signed: bool) -> tuple[Array, Array]:
+    """The different cells of a frame, and how often each is there.
 
-    Only the range that is in use is counted: a table of all 65,536 values costs more than a slice.
+    Only the range that is in use is counted: a table of all 65,536 cells costs more than a slice.
+    With a sign, cells from -1 to 0 lie side by side.
     """
-    strips = list(_strips(*frame.cells.shape[:2]))
-    ends = [(each.min(), each.max()) for each in _stored(frame, modality, strips)]
-    low, high = int(min(least for least, _ in ends)), int(max(most for _, most in ends))
+    numbers = cells.view(f"i{cells.dtype.itemsize}") if is_signed else cells
+    low, high = int(numbers.min()), int(numbers.max())
     counts = np.zeros(high - low + 1, np.int64)
-    for each in _stored(frame, modality, strips):
-        above = each.reshape(-1).astype(np.intp)
-        above -= low
+    for rows in _strips(*cells.shape[:2]):
+        above = numbers[rows].reshape(-1).astype(np.intp)
+        if low:
+            above -= low
         counts += np.bincount(above, minlength=len(counts))
-    return low, counts
-
-
-def _stored(frame: Frame, modality: Modality, strips: list[slice]) -> Iterator[Array]:
-    return (modality.stored(frame.cells[rows]) for rows in strips)
+    present = np.flatnonzero(counts)
+    return (present + low).astype(numbers.dtype).view(cells.dtype), counts[present]
 
 
 def _strips(rows: int, columns: int) -> Iterator[slice]:
@@ -274,8 +271,8 @@ def _shades(frame: Frame, window: Window | None) -> Array:
     for rows in _strips(*cells.shape[:2]):
         if table is None:
             shown[rows] = _shade(frame, rows, voi)
-        else:  # numpy would convert the cells' own type slowly
-            np.take(table, cells[rows].astype(np.intp), out=shown[rows], mode="wrap")
+        else:  # numpy would convert the cells' own type slowly; no cell is beyond the table
+            np.take(table, cells[rows].astype(np.intp), out=shown[rows], mode="clip")
     return shown
 
 

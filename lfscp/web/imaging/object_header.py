@@ -18,13 +18,16 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from lfscp.archive.store.deflated import require_bounded_file
 from lfscp.archive.store.missing_vrs import open_with_vrs
+from lfscp.archive.store.received_objects import mapped
 from lfscp.dicom.encoding.elements import UNDEFINED_LENGTH
 from lfscp.dicom.encoding.image_pixel import PIXELS, PixelElement
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.part10.file_meta import FileMeta
-from lfscp.dicom.reading.header import DEFLATED
+from lfscp.dicom.part10.file_head import HEAD_BYTES
+from lfscp.dicom.part10.file_meta import FileMeta, read_part10
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 from lfscp.web.imaging.errors import NoPictureError, is_lack_of_memory
 from lfscp.web.imaging.inflated_file import open_inflated
+from lfscp.web.imaging.plain_elements import plain_header
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
@@ -41,10 +44,7 @@ def read_header(path: StoredFile) -> Dataset:
         NoPictureError: the file is gone or broken.
     """
     try:
-        with opened(path) as (meta, file):
-            if meta.transfer_syntax_uid in DEFLATED:
-                require_bounded_file(path)
-            return _read(meta, file)
+        return _read_plainly(path) or _read_by_pydicom(path)
     except FileNotFoundError:
         raise NoPictureError(
             "the file of this object is missing; `lfscp check` tells more"
@@ -98,6 +98,35 @@ def opened(path: StoredFile) -> Iterator[tuple[FileMeta, BinaryIO]]:
             yield meta, file
 
 
+def _read_plainly(path: StoredFile) -> Dataset | None:
+    """Read a header whose elements have nothing odd; None for others."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        meta = read_part10(head)
+        syntax, begin = meta.transfer_syntax_uid, meta.dataset_offset
+        if syntax in DEFLATED or syntax == ExplicitVRBigEndian:
+            return None
+        encoding = encoding_of(syntax)
+        header = plain_header(head, begin, encoding)
+        if header is None and len(head) == HEAD_BYTES:
+            with mapped(file.fileno()) as content:
+                header = plain_header(content, begin, encoding)
+    return None if header is None else _with_syntax(header, syntax)
+
+
+def _read_by_pydicom(path: StoredFile) -> Dataset:
+    with opened(path) as (meta, file):
+        if meta.transfer_syntax_uid in DEFLATED:
+            require_bounded_file(path)
+        return _read(meta, file)
+
+
+def _with_syntax(header: Dataset, syntax: str) -> Dataset:
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = UID(syntax)
+    return header
+
+
 def _read(meta: FileMeta, file: BinaryIO) -> Dataset:
     syntax = meta.transfer_syntax_uid
     header = read_dataset(
@@ -107,10 +136,8 @@ def _read(meta: FileMeta, file: BinaryIO) -> Dataset:
         stop_when=_is_pixel_data,
     )
     implicit, little = (bool(each) for each in header.original_encoding)
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = UID(syntax)
     header.pixel_data_place = _place(file, is_implicit=implicit, is_little=little)  # type: ignore[attr-defined, unused-ignore]
-    return header
+    return _with_syntax(header, syntax)
 
 
 def _is_pixel_data(tag: BaseTag, _vr: str | None, _length: int) -> bool:

@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store import spool
 from lfscp.archive.store.deflated import MAX_INFLATED_BYTES
+from lfscp.services.transcoding.decoded import Array
 from lfscp.web.documents.report import report
 from lfscp.web.documents.waveforms import curves, groups
 from lfscp.web.imaging.errors import NoPictureError, Omission
@@ -130,7 +131,7 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     pixels = max(frame.cells.shape[0] * frame.cells.shape[1], math.prod(viewport or (0,)))
     room.require(shown_bytes(pixels, frame.is_colour))
     window = Window(**asked["window"]) if asked["window"] else None
-    picture = Image.fromarray(to_display(frame, window, overlays=asked["overlays"]))
+    picture = _picture(to_display(frame, window, overlays=asked["overlays"]))
     aspect = aspect_of(frame.header, frame.number)
     del frame  # frees its memory while the picture is encoded, unless it is remembered
     if region is not None:
@@ -143,6 +144,14 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
         picture = picture.resize(size, method)
     content = _encoded(picture, asked["encoding"], asked["quality"])
     return {"omissions": omissions, "frame": number}, content
+
+
+def _picture(shown: Array) -> Image.Image:
+    """A picture of what a screen shows; a grey one without a copy."""
+    if shown.ndim == 3:
+        return Image.fromarray(shown)
+    rows, columns = shown.shape
+    return Image.frombuffer("L", (columns, rows), shown, "raw", "L", 0, 1)
 
 
 def _values(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
