@@ -124,7 +124,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
 ) -> None:
     """List the corrections, the newest first."""
-    from lfscp.archive.index.corrections import list_corrections
+    from lfscp.archive.index.correction_states import list_corrections
 
     with (
         open_index(settings_of(config, data_dir), "read the index") as index,
