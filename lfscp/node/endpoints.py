@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lfscp.config.access import TLS
-from lfscp.config.settings import ServerSection, Settings
+from lfscp.config.server import ServerSection
+from lfscp.config.settings import Settings
 from lfscp.node.errors import NodeError
 from lfscp.observe import systemd
 from lfscp.server.listener import bind

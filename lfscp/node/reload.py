@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.config import ConfigError, Settings
 from lfscp.config.current import CurrentSettings, Renewal, renew
-from lfscp.config.settings import ServerSection
+from lfscp.config.server import ServerSection
 from lfscp.node.endpoints import tls_context
 from lfscp.node.route_actions import require_plugins
 from lfscp.observe import audit

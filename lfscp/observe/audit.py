@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from lfscp.observe import audit_message as m
-from lfscp.observe import metrics
 from lfscp.observe.audit_log import AuditFile
 from lfscp.observe.audit_repeats import Repeats, source_of
+from lfscp.observe.audit_trail import NO_TIME, AuditTrail, Prepared, repeat_key
 
 Format = Literal["json", "xml"]
 
@@ -60,140 +59,9 @@ class Transfer:
         self.failed += other.failed
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A message that is written again and again, as text without its time.
-
-    Args:
-        key, source: as `_Trail.may_write` takes them.
-    """
-
-    message: m.AuditMessage
-    text: str
-    key: Hashable
-    source: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class _Trail:
-    file: AuditFile
-    source: str
-    ae_title: str
-    host: str
-    as_xml: bool
-    repeats: Repeats
-    associations: Repeats  # of one address, whatever titles it gives
-    queries: Repeats  # of one address that are recorded in full
-    short_queries: Repeats  # and that are recorded at all
-    prepared: dict[Hashable, _Prepared] = field(default_factory=dict, compare=False)
-
-    def write(
-        self, message: m.AuditMessage, source: Hashable = None, limit: Repeats | None = None
-    ) -> None:
-        """Write a message, or count it when many that are alike have come; see `may_write`."""
-        text = self.text(message, _TIME)
-        if self.may_write(_source_or(message, text), lambda: message, source, limit):
-            self._write_now(text)
-
-    def write_prepared(self, what: Hashable, prepare: Callable[[], _Prepared]) -> None:
-        """The same for a message that comes again and again.
-
-        Args:
-            what: says all that is in the message, but for its time.
-            prepare: makes it.
-        """
-        found = self.prepared.get(what)
-        if found is None:
-            if len(self.prepared) >= _MOST_PREPARED:
-                self.prepared.clear()
-            found = self.prepared[what] = prepare()
-        if self.may_write(found.key, lambda: found.message, found.source):
-            self._write_now(found.text)
-
-    def _write_now(self, text: str) -> None:
-        self.file.write(text.replace(f'"{_TIME}"', f'"{m.now()}"', 1))
-
-    def text(self, message: m.AuditMessage, time: str = "") -> str:
-        """A message as a line of the file; `time` as in `Message.parts`."""
-        return message.to_xml(time) if self.as_xml else message.to_json(time)
-
-    def may_write(
-        self,
-        key: Hashable,
-        message: Callable[[], m.AuditMessage],
-        source: Hashable = None,
-        limit: Repeats | None = None,
-    ) -> bool:
-        """Whether a message is written now.
-
-        Args:
-            key: the same for messages that are alike.
-            message: gives it, if one is to tell of others.
-            source: the same for those from one address, where these are limited as well.
-            limit: of these; that of associations when None.
-        """
-
-        def tell(number: int, within_s: float) -> None:
-            said = message()
-            more = f"{number} more of these within {within_s:.0f} s"
-            reason = f"{m.cut(said.reason)}; {more}" if said.reason else more
-            told = replace(said, reason=reason)
-            self.file.write(self.text(told))
-
-        if self.repeats.may_write(key, tell) and (
-            source is None or (limit or self.associations).may_write(source, tell)
-        ):
-            return True
-        metrics.AUDIT_COUNTED.add()
-        return False
-
-    def tell_repeats(self) -> None:
-        """Write how many records were only counted."""
-        for each in (self.repeats, self.associations, self.short_queries):
-            each.tell()
-
-    def message(
-        self,
-        event: m.Code,
-        action: str,
-        participants: tuple[m.Participant, ...],
-        objects: tuple[m.Object, ...] = (),
-        *,
-        kind: m.Code | None = None,
-        reason: str = "",
-        outcome: m.EventOutcome | None = None,
-    ) -> m.AuditMessage:
-        """A message of this node; what has a reason is a minor failure, unless `outcome` says."""
-        if outcome is None:
-            outcome = m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS
-        return m.AuditMessage(
-            self.source, event, action, participants, objects, kind, outcome, reason
-        )
-
-    def here(self, role: m.Code | None = None, *, is_requestor: bool = False) -> m.Participant:
-        """This node as a participant."""
-        process = str(os.getpid())
-        return m.Participant(
-            self.ae_title, self.host, is_requestor, role, name="lfscp", alternative=process
-        )
-
-
-def _source_or(message: m.AuditMessage, text: str) -> Hashable:
-    """What is the same for messages that are alike; `text` has no time."""
-    refused = message.outcome is not m.EventOutcome.SUCCESS and message.event in _OF_STRANGERS
-    if refused and message.type is not m.DETACH and message.participants:
-        kind = message.type.value if message.type else ""
-        return message.event.value, kind, source_of(message.participants[0].address)
-    return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).digest()
-
-
-# Any client can have these written, under any name.
-_OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)
 _TITLES: Final = 10  # times same_per_minute: messages on associations of one address in a minute
 _SHORT: Final = 10  # times queries_per_minute: those that are recorded in short
-_MOST_PREPARED: Final = 256
-_TIME: Final = "-"  # in the place of a message's time, which comes before all else in it
-_trail: _Trail | None = None
+_trail: AuditTrail | None = None
 # The user of the current thread or task; None is the node itself.
 _actor: Final[ContextVar[m.Participant | None]] = ContextVar("lfscp_actor", default=None)
 
@@ -228,7 +96,7 @@ def start(
     is_xml = format == "xml"
     queries, short = Repeats(queries_per_minute), Repeats(queries_per_minute * _SHORT)
     source = f"{ae_title}@{host}"
-    _trail = _Trail(file, source, ae_title, host, is_xml, repeats, associations, queries, short)
+    _trail = AuditTrail(file, source, ae_title, host, is_xml, repeats, associations, queries, short)
 
 
 def stop() -> None:
@@ -333,7 +201,7 @@ def _network(kind: m.Code, peer: AuditedPeer, called_ae_title: str, reason: str 
 
 
 def _network_message(
-    trail: _Trail, kind: m.Code, peer: AuditedPeer, called_ae_title: str, reason: str = ""
+    trail: AuditTrail, kind: m.Code, peer: AuditedPeer, called_ae_title: str, reason: str = ""
 ) -> m.AuditMessage:
     # The schema of this event has no requestor.
     entering = m.Participant(peer.ae_title, peer.address, role=m.SOURCE)
@@ -343,12 +211,12 @@ def _network_message(
 
 
 def _prepare_network(
-    trail: _Trail, kind: m.Code, peer: AuditedPeer, called_ae_title: str
-) -> _Prepared:
+    trail: AuditTrail, kind: m.Code, peer: AuditedPeer, called_ae_title: str
+) -> Prepared:
     message = _network_message(trail, kind, peer, called_ae_title)
-    text = trail.text(message, _TIME)
+    text = trail.text(message, NO_TIME)
     source = (kind.value, source_of(peer.address))
-    return _Prepared(message, text, _source_or(message, text), source)
+    return Prepared(message, text, repeat_key(message, text), source)
 
 
 def association_rejected(peer: AuditedPeer, called_ae_title: str, reason: str) -> None:

@@ -19,9 +19,10 @@ import pluggy
 
 from lfscp.archive.errors import StoreRefusedError
 from lfscp.archive.interceptor import Withheld
-from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.observe import metrics
-from lfscp.plugins.errors import PluginError, PluginRefusalError, is_from_keyboard
+from lfscp.plugins.answers import act, added_by, decide
+from lfscp.plugins.arrivals import arrival_of
+from lfscp.plugins.errors import PluginError
 from lfscp.plugins.events import (
     AnsweredQuery,
     Arrival,
@@ -34,7 +35,7 @@ from lfscp.plugins.events import (
 )
 from lfscp.plugins.in_use import PluginInUse
 from lfscp.plugins.loading import Loaded, load
-from lfscp.plugins.node import PluginNode, as_file
+from lfscp.plugins.node import PluginNode
 from lfscp.plugins.specifications import ACTION, PROJECT, TOLD, Services, Specifications
 
 if TYPE_CHECKING:
@@ -176,11 +177,11 @@ class Plugins:
         arrivals: list[Arrival] = []
 
         def given() -> dict[str, Any]:
-            arrivals.append(_arrival(received, header))
+            arrivals.append(arrival_of(received, header))
             return {"arrival": arrivals[-1]}
 
         try:
-            refused = self._decide("may_store", given)
+            refused = self._decision("may_store", given)
         finally:
             for each in arrivals:
                 each.end()
@@ -198,39 +199,18 @@ class Plugins:
             instance.series_uid,
             destination,
         )
-        refused = self._decide("before_send", lambda: {"sending": sending})
+        refused = self._decision("before_send", lambda: {"sending": sending})
         return None if refused is None else Withheld(refused.reason, refused.is_temporary)
 
     def before_query(self, asked: AskedQuery) -> str:
         """Why a query may not be answered; empty if it may."""
         if "may_find" not in self._by_hook:
             return ""
-        refused = self._decide("may_find", lambda: {"query": PluginQuery(*asked)})
+        refused = self._decision("may_find", lambda: {"query": PluginQuery(*asked)})
         return "" if refused is None else refused.reason
 
-    def _decide(self, hook: str, given: Callable[[], dict[str, Any]]) -> Refusal | None:
-        """Ask each plug-in; `given` makes its arguments, so that none sees what another changed."""
-        settings = self._settings.plugins
-        for each in self._by_hook.get(hook, ()):
-            try:
-                answer = each.calls.call(
-                    partial(each.run, hook, **given()), settings.decision_timeout_s
-                )
-                if not (answer is None or isinstance(answer, Refusal)):
-                    raise TypeError("neither None nor a Refusal")  # noqa: TRY301 - it failed, too
-            except BaseException as error:
-                if is_from_keyboard(error):
-                    raise
-                each.failed(hook, error)
-                answer = None
-                if settings.on_failure == "refuse":
-                    answer = Refusal(f"plug-in {each.loaded.name} failed", is_temporary=True)
-            else:
-                outcome = "done" if answer is None else "refused"
-                each.count(hook, outcome)
-            if isinstance(answer, Refusal):
-                return answer if isinstance(answer.reason, str) else _in_words(answer)
-        return None
+    def _decision(self, hook: str, given: Callable[[], dict[str, Any]]) -> Refusal | None:
+        return decide(self._by_hook.get(hook, ()), hook, given, self._settings.plugins)
 
     def apply_action(self, name: str, dataset: Dataset) -> Dataset:
         """Have one plug-in change an object on its way through a route.
@@ -243,32 +223,8 @@ class Plugins:
         """
         for each in self._by_hook.get(ACTION, ()):
             if each.loaded.name == name:
-                return self._act(each, dataset)
+                return act(each, dataset, self._settings.plugins.hang_s)
         raise PluginError("change the object", f"no plug-in {name} has the hook {ACTION}")
-
-    def _act(self, plugin: PluginInUse, dataset: Dataset) -> Dataset:
-        from pydicom.dataset import Dataset
-
-        name = plugin.loaded.name
-        try:
-            changed = plugin.calls.call(
-                partial(plugin.run, ACTION, dataset=dataset), self._settings.plugins.hang_s
-            )
-            if not (changed is None or isinstance(changed, Dataset | Refusal)):
-                raise TypeError("neither None nor a Dataset")  # noqa: TRY301 - it failed, too
-        except BaseException as error:
-            if is_from_keyboard(error):
-                raise
-            plugin.failed(ACTION, error)
-            reason = f"plug-in {name} failed, see the log"
-            raise PluginError("change the object", reason) from error
-        if isinstance(changed, Refusal):
-            plugin.count(ACTION, "refused")
-            raise PluginRefusalError(
-                "change the object", changed.reason, is_temporary=changed.is_temporary
-            )
-        plugin.count(ACTION, "done")
-        return dataset if changed is None else changed
 
     # --- telling ---
 
@@ -342,7 +298,7 @@ class Plugins:
             PluginError: one does not say what it adds.
         """
         for each in self._by_hook.get("handlers", ()):
-            added = self._added(each, "handlers", Services)
+            added = added_by(each, "handlers", Services)
             if added is not None:
                 yield each.loaded.name, added
 
@@ -352,57 +308,9 @@ class Plugins:
 
         for each in self._by_hook.get("routes", ()):
             try:
-                added = self._added(each, "routes", APIRouter)
+                added = added_by(each, "routes", APIRouter)
             except PluginError as error:
                 each.say("plug-in brings no routes", "routes", reason=error.reason)
                 continue
             if added is not None:
                 yield each.loaded.name, added
-
-    @staticmethod
-    def _added(plugin: PluginInUse, hook: str, kind: type[Any]) -> Any:
-        name = plugin.loaded.name
-        try:
-            added = plugin.run(hook)
-        except BaseException as error:
-            if is_from_keyboard(error):
-                raise
-            plugin.failed(hook, error)
-            reason = f"plug-in {name} failed in {hook}, see the log"
-            raise PluginError("add what a plug-in brings", reason) from error
-        if not (added is None or isinstance(added, kind)):
-            reason = f"{hook} of plug-in {name} must give None or {kind.__name__}"
-            raise PluginError("add what a plug-in brings", reason)
-        plugin.count(hook, "done")
-        return added
-
-
-def _arrival(received: Received, header: Header) -> Arrival:
-    return Arrival(
-        header.sop_class_uid,
-        header.sop_instance_uid,
-        header.study_instance_uid,
-        header.series_instance_uid,
-        received.transfer_syntax_uid,
-        received.calling_ae_title,
-        partial(_open_received, received, header),
-    )
-
-
-def _open_received(received: Received, header: Header) -> Any:
-    """A received object as a DICOM file."""
-    if received.spooled_path is not None:
-        return open(received.spooled_path, "rb")
-    head = part10_header(
-        header.sop_class_uid,
-        header.sop_instance_uid,
-        received.transfer_syntax_uid,
-        received.calling_ae_title,
-    )
-    return as_file(head, received.dataset or b"")
-
-
-def _in_words(refusal: Refusal) -> Refusal:
-    """A refusal whose reason is no text: it counts all the same, and its peer gets a text."""
-    reason = "" if refusal.reason is None else str(refusal.reason)
-    return Refusal(reason or "refused by a plug-in", is_temporary=bool(refusal.is_temporary))

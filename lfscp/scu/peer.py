@@ -11,7 +11,7 @@ from lfscp.scu.peer_fields import context_of, require_fields, tls_fields
 
 if TYPE_CHECKING:
     from lfscp.config.access import PeerSettings as ConfiguredPeer
-    from lfscp.config.settings import ServerSection
+    from lfscp.config.server import ServerSection
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,82 +26,35 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-from sqlalchemy import create_engine, true
+from typing import Final
 
 from lfscp.archive.archive_id import archive_id
 from lfscp.archive.durability import PART, sync_file, sync_folder, write_whole
 from lfscp.archive.errors import ArchiveError, ArchiveInUseError
-from lfscp.archive.index.database.database import reason_of, sqlite_url
+from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.index.objects_identity import known_by_file
-from lfscp.archive.index.removal import prune
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import ObjectFiles, instance_of
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
 from lfscp.archive.store.stored_head import fault_in_file
 from lfscp.archive.upkeep.copying import Brought, Copier
+from lfscp.archive.upkeep.index_copy import (
+    Kept,
+    Row,
+    connect,
+    copy_index,
+    drop_empty_rows,
+    kept_of,
+    rows_of,
+)
+from lfscp.archive.upkeep.manifest import FORMAT, MANIFEST, OBJECTS, Manifest
 from lfscp.dicom.part10.file_head import Expected
 
-MANIFEST: Final = "backup.json"
-OBJECTS: Final = "objects"
 _LOCK: Final = "backup.lock"
-_FORMAT: Final = 1
-_ROWS: Final = 1000  # at a time
 _MISSING: Final = "missing"
 _TURNS: Final = 5  # with objects that were replaced while they were brought
 _FEW: Final = 10  # objects that may be dropped even if they are most of a backup
 _JUST_NOW_S: Final = 2.0  # before the index was copied: coarser than any file system's times
-
-_COLUMNS: Final = (
-    "id, sop_instance_uid, path, dataset_offset, file_size, digest, sop_class_uid,"
-    " transfer_syntax_uid"
-)
-
-
-class Row(NamedTuple):
-    """An instance's row of an index: `_COLUMNS`."""
-
-    id: int
-    sop_instance_uid: str
-    path: str
-    dataset_offset: int
-    file_size: int
-    digest: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-
-
-class Kept(NamedTuple):
-    """A row of the index about an object that is kept as it was before a change."""
-
-    id: int
-    path: str
-    dataset_offset: int
-    file_size: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a backup holds.
-
-    Args:
-        made_at: when the index was copied, ISO 8601 in UTC.
-        index: name of its file in the backup's folder, and `index_digest` that file's digest.
-        bytes: of the objects.
-        problems: objects that were missing or damaged at the source.
-        archive: whose backup it is, see `archive_id`; empty when that is not known.
-    """
-
-    format: int
-    made_at: str
-    index: str
-    index_digest: str
-    objects: int
-    bytes: int
-    problems: int
-    archive: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +205,7 @@ class _Backup:
                 keys = ((key,) for key in vanished)
                 rows.executemany("DELETE FROM instance WHERE id = ?", keys)
         if vanished:
-            _prune(copied)
+            drop_empty_rows(copied)
         self._copier.sync()
         return replaced
 
@@ -333,7 +286,7 @@ class _Backup:
         sync_file(part)
         part.replace(index)
         manifest = Manifest(
-            format=_FORMAT,
+            format=FORMAT,
             made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             index=index.name,
             index_digest=digest_of_file(index, 0, DEFAULT_ALGORITHM),
@@ -396,78 +349,6 @@ def _other_digest(file: Path, row: Row | Kept) -> str:
         return ""
     actual = digest_of_file(file, row.dataset_offset, algorithm_of(row.digest))
     return "" if actual == row.digest else f"{actual}, the index says {row.digest}"
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest of a backup.
-
-    Raises:
-        ArchiveError: the folder holds no complete backup.
-    """
-    file = folder / MANIFEST
-    try:
-        manifest = Manifest(**json.loads(file.read_text(encoding="utf-8")))
-        index = folder / Path(manifest.index).name
-        found = digest_of_file(index, 0, algorithm_of(manifest.index_digest))
-    except FileNotFoundError as error:
-        raise ArchiveError(
-            "read the backup",
-            f"there is no {Path(error.filename).name} in {folder}",
-            "it is no backup, or one that was interrupted",
-        ) from None
-    except (OSError, ValueError, TypeError, KeyError):
-        raise ArchiveError("read the backup", f"{file} cannot be read") from None
-    if manifest.format != _FORMAT:
-        raise ArchiveError("read the backup", f"format {manifest.format}", "use a newer lfscp")
-    if found != manifest.index_digest:
-        raise ArchiveError("read the backup", f"{index} is damaged: another digest")
-    return manifest
-
-
-def rows_of(connection: sqlite3.Connection) -> Iterator[Row]:
-    """The instances of an index, in pieces, so that nothing is held for long."""
-    last = 0
-    wanted = f"SELECT {_COLUMNS} FROM instance WHERE id > ? ORDER BY id LIMIT {_ROWS}"  # noqa: S608 - our own text
-    while rows := connection.execute(wanted, (last,)).fetchall():
-        yield from map(Row._make, rows)
-        last = rows[-1][0]
-
-
-def kept_of(connection: sqlite3.Connection) -> list[Kept]:
-    """The objects of an index that are kept as they were; none in one of an older version."""
-    known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'kept_object'"
-    if connection.execute(known).fetchone() is None:
-        return []
-    wanted = "SELECT id, path, dataset_offset, file_size, digest FROM kept_object"
-    return [Kept(*row) for row in connection.execute(wanted)]
-
-
-def connect(index: Path) -> sqlite3.Connection:
-    """A connection to a node's index that changes nothing."""
-    return sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", uri=True, timeout=60)
-
-
-def copy_index(index: Path, target: Path) -> None:
-    """Copy an index as it is at one moment, also while a node writes to it.
-
-    Raises:
-        sqlite3.Error: it cannot be read, or it is damaged.
-    """
-    for end in ("", "-wal", "-shm", "-journal"):
-        Path(f"{target}{end}").unlink(missing_ok=True)
-    with closing(connect(index)) as source, closing(sqlite3.connect(target)) as copied:
-        source.backup(copied)
-        (found,) = copied.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(f"the index is damaged: {found.splitlines()[0]}")
-    os.chmod(target, 0o640)  # noqa: PTH101
-
-
-def _prune(index: Path) -> None:
-    engine: Any = create_engine(sqlite_url(index))
-    with engine.begin() as connection:
-        prune(connection, true())
-    engine.dispose()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from lfscp.archive.index.tables.workflow_tables import (
     worklist_item,
     worklist_step,
 )
-from lfscp.archive.upkeep.backup import connect
+from lfscp.archive.upkeep.index_copy import connect
 from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.element_tree import read_tree

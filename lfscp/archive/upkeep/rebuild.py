@@ -28,9 +28,9 @@ from lfscp.archive.index.correction_states import CorrectionState
 from lfscp.archive.index.tables.correction_tables import correction, kept_object
 from lfscp.archive.index.tables.schema import instance, series, study
 from lfscp.archive.store.files import instance_of
-from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.carried_over import carry_over
 from lfscp.archive.upkeep.check import Difference, Finding, fault_of_file, index_again
+from lfscp.archive.upkeep.index_copy import connect
 from lfscp.archive.upkeep.quarantine import put_aside
 
 _SUFFIXES: Final = ("-wal", "-shm", "-journal")

@@ -20,8 +20,9 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.objects_identity import known_by_file
 from lfscp.archive.store.files import ObjectFiles
 from lfscp.archive.store.identity import FolderPlace
-from lfscp.archive.upkeep.backup import OBJECTS, Manifest, connect, kept_of, read_manifest, rows_of
 from lfscp.archive.upkeep.copying import Copier
+from lfscp.archive.upkeep.index_copy import connect, kept_of, rows_of
+from lfscp.archive.upkeep.manifest import OBJECTS, Manifest, read_manifest
 
 
 def restore(

@@ -17,7 +17,7 @@ from lfscp.scu.peer_fields import tls_fields
 
 if TYPE_CHECKING:
     from lfscp.config import PeerSettings
-    from lfscp.config.settings import ServerSection
+    from lfscp.config.server import ServerSection
 
 JobPeer = Peer | DICOMwebPeer
 

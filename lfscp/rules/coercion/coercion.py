@@ -14,7 +14,8 @@ from lfscp.dicom.encoding.deflate import deflate, inflate, pieces_of
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.reading.header import DEFLATED, encoding_of
 from lfscp.rules.coercion.actions import Action, carry_out
-from lfscp.rules.coercion.draft import Draft, Piece
+from lfscp.rules.coercion.draft import Draft
+from lfscp.rules.coercion.element_bytes import Piece
 from lfscp.rules.coercion.original_attributes import (
     ORIGINAL_ATTRIBUTES,
     Modification,

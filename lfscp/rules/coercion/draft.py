@@ -8,7 +8,6 @@ Source: PS3.5 sections 6.1.2, 7.1, 7.5.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,33 +19,23 @@ from lfscp.dicom.encoding.elements import (
     UNDEFINED_LENGTH,
     Encoding,
     each_item,
-    element_head,
-    skip_undefined,
 )
-from lfscp.dicom.encoding.value_representations import KNOWN, LONG_FORM
 from lfscp.dicom.errors import DatasetError, named
 from lfscp.dicom.values.attributes import CHARACTER_VRS, SPECIFIC_CHARACTER_SET
 from lfscp.dicom.values.charset import UTF_8, codecs_of, encoder
+from lfscp.rules.coercion.element_bytes import (
+    Piece,
+    item_head,
+    read_elements,
+    size_of,
+    written_head,
+)
 from lfscp.rules.coercion.values import Encode, dictionary_vr, text_of, value_of
 
-Piece = bytes | memoryview
 EVERY_TAG: Final = 0xFFFFFFFF
 _ASCII: Final = ("", "ISO_IR 6", "ISO 2022 IR 6")
 _MAX_DEPTH: Final = 100
 _LAST_TEXT: Final = 0x7FE00000  # behind it come pixels
-
-
-@dataclass(frozen=True, slots=True)
-class _Element:
-    """An element of the source: where its head, value, end of value and end are."""
-
-    at: int
-    value: int
-    value_end: int
-    end: int
-    vr: str
-    inner: Encoding | None
-    is_undefined: bool
 
 
 @dataclass(slots=True)
@@ -124,43 +113,7 @@ class Draft:
         self._encoding = encoding
         self._outer = outer
         self._changes: dict[int, _Change] = {}
-        self._elements: dict[int, _Element] = {}
-        self._rest = self._read(last)
-
-    def _read(self, last: int) -> int:
-        """Find the elements; returns where those begin that are not read."""
-        source, encoding = self._source, self._encoding
-        at, end = 0, len(source)
-        while at < end:
-            if end - at < 8:
-                if any(source[at:]):
-                    raise DatasetError(f"the dataset ends inside an element, at byte {at}")
-                break
-            raw, value, length, inner = element_head(source, at, end, encoding)
-            tag = encoding.raw_tag(raw)
-            if tag > last or (tag == 0 and not any(source[at:])):
-                break
-            is_undefined = length == UNDEFINED_LENGTH
-            if is_undefined:
-                until = skip_undefined(source, value, end, inner or encoding)
-            else:
-                until = value + length
-            if until > end:
-                raise DatasetError(f"{length} bytes of value, {end - value} are there", tag)
-            value_end = until - 8 if is_undefined else until
-            vr = self._vr(tag, at)
-            if tag not in self._elements:  # a second one is copied as it is
-                found = _Element(at, value, value_end, until, vr, inner, is_undefined)
-                self._elements[tag] = found
-            at = until
-        return at
-
-    def _vr(self, tag: int, at: int) -> str:
-        if self._encoding.explicit:
-            vr = bytes(self._source[at + 4 : at + 6])
-            if vr in KNOWN:
-                return vr.decode("ascii")
-        return dictionary_vr(tag)
+        self._elements, self._rest = read_elements(source, encoding, last)
 
     # Asking
 
@@ -343,7 +296,7 @@ class Draft:
         if depth > _MAX_DEPTH:
             raise DatasetError(f"sequences nested more than {_MAX_DEPTH} deep")
         if self._outer is None:
-            self._rest = self._read_on()
+            self._elements, self._rest = read_elements(self._source, self._encoding, _LAST_TEXT)
             self._changes[SPECIFIC_CHARACTER_SET] = _Bytes("CS", UTF_8.encode())
         elif SPECIFIC_CHARACTER_SET in self._elements:
             self._changes[SPECIFIC_CHARACTER_SET] = None
@@ -357,10 +310,6 @@ class Draft:
                 if not value.isascii() or b"\x1b" in value:
                     text = text_of(value, element.vr, codecs, self._encoding.byteorder)
                     self._changes[tag] = _Text(element.vr, text)
-
-    def _read_on(self) -> int:
-        self._elements = {}
-        return self._read(_LAST_TEXT)
 
     # Writing
 
@@ -396,7 +345,7 @@ class Draft:
         for tag, pieces in made.items():
             old = self._elements.get(tag)
             before = 0 if old is None else old.end - old.at
-            more[tag >> 16] = more.get(tag >> 16, 0) + _size(pieces) - before
+            more[tag >> 16] = more.get(tag >> 16, 0) + size_of(pieces) - before
         for group, change in more.items():
             element = self._elements.get(group << 16)
             if element is not None and change and element.value_end - element.value == 4:
@@ -413,7 +362,7 @@ class Draft:
             case _Whole(element):
                 return [element]
             case _Bytes(vr, value):
-                return [_head(self._encoding, tag, vr, len(value)) + value]
+                return [written_head(self._encoding, tag, vr, len(value)) + value]
             case _Sequence() if not change.is_changed and old is not None:
                 return [self._source[old.at : old.end]]
             case _Sequence():
@@ -427,15 +376,15 @@ class Draft:
                 content.append(sequence.source[item.at : item.end])
                 continue
             inside = item.draft.pieces()
-            length = UNDEFINED_LENGTH if item.is_undefined else _size(inside)
-            content += [_item_head(sequence.inner, ITEM, length), *inside]
+            length = UNDEFINED_LENGTH if item.is_undefined else size_of(inside)
+            content += [item_head(sequence.inner, ITEM, length), *inside]
             if item.is_undefined:
-                content.append(_item_head(sequence.inner, ITEM_DELIMITER, 0))
+                content.append(item_head(sequence.inner, ITEM_DELIMITER, 0))
         if sequence.is_undefined:
-            head = _head(self._encoding, tag, sequence.vr, UNDEFINED_LENGTH)
+            head = written_head(self._encoding, tag, sequence.vr, UNDEFINED_LENGTH)
             # Its delimiter is in the encoding of what it ends.
-            return [head, *content, _item_head(sequence.inner, SEQUENCE_DELIMITER, 0)]
-        return [_head(self._encoding, tag, sequence.vr, _size(content)), *content]
+            return [head, *content, item_head(sequence.inner, SEQUENCE_DELIMITER, 0)]
+        return [written_head(self._encoding, tag, sequence.vr, size_of(content)), *content]
 
 
 def _encoder_of(character_set: str) -> Encode:
@@ -446,29 +395,3 @@ def _encoder_of(character_set: str) -> Encode:
     if known == UTF_8 and character_set != UTF_8:  # it is unknown: what is read is Latin-1
         return lambda text: text.encode("ascii")
     return encode
-
-
-def _size(pieces: list[Piece]) -> int:
-    return sum(len(piece) for piece in pieces)
-
-
-def _item_head(encoding: Encoding, tag: int, length: int) -> bytes:
-    order = "<" if encoding.byteorder == "little" else ">"
-    return _packed(order + "HHL", tag >> 16, tag & 0xFFFF, length)
-
-
-def _head(encoding: Encoding, tag: int, vr: str, length: int) -> bytes:
-    if not encoding.explicit:
-        return _item_head(encoding, tag, length)
-    order = "<" if encoding.byteorder == "little" else ">"
-    group, number, letters = tag >> 16, tag & 0xFFFF, vr.encode()
-    if letters in LONG_FORM:
-        return _packed(order + "HH2sHL", group, number, letters, 0, length)
-    return _packed(order + "HH2sH", group, number, letters, length)
-
-
-def _packed(form: str, *values: int | bytes) -> bytes:
-    try:
-        return struct.pack(form, *values)
-    except struct.error:
-        raise DatasetError("a length does not fit its field any more") from None

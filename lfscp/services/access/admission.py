@@ -27,7 +27,7 @@ from lfscp.upperlayer.wire.rejections import (
 )
 
 if TYPE_CHECKING:
-    from lfscp.config.settings import ServerSection
+    from lfscp.config.server import ServerSection
     from lfscp.upperlayer.scp.association import AcceptorAssociation
 
 Resolve = Callable[[str], Iterable[str]]

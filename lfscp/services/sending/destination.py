@@ -13,7 +13,7 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp.config import PeerSettings
 from lfscp.config.peer_secrets import password_of
-from lfscp.config.settings import ServerSection
+from lfscp.config.server import ServerSection
 from lfscp.upperlayer.connection.tls import client_context
 from lfscp.upperlayer.requestor import associate
 

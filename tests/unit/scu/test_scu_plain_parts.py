@@ -10,7 +10,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from lfscp.config.access import PeerSettings as ConfiguredPeer
-from lfscp.config.settings import ServerSection
+from lfscp.config.server import ServerSection
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError

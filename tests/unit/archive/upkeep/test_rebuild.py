@@ -18,8 +18,8 @@ from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.protection import protect, protected_among
 from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.schema import study
-from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.check import Finding, check
+from lfscp.archive.upkeep.index_copy import connect
 from lfscp.archive.upkeep.rebuild import rebuild
 from lfscp.config.coercion import CoercionSection
 from lfscp.dicom.part10.file_meta import read_part10
