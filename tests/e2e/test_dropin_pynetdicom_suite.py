@@ -64,6 +64,7 @@ LEFT_OUT = [
 ]
 
 
+@pytest.mark.timeout(600)  # each is hundreds of tests with a time limit of their own
 @pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
 def test_pynetdicoms_own_tests_pass_against_this_server(tmp_path, chosen):
     environment = dict(os.environ)

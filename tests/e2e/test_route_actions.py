@@ -244,13 +244,15 @@ def test_a_complete_study_is_told_once_by_all_processes_of_all_nodes(
         """,
     )
     configuration = of_index(index_url, tmp_path / "objects")
-    configuration += f'[plugins]\nfiles = ["{file}"]\nstudy_quiet_s = 3.0\n'
+    configuration += f'[plugins]\nfiles = ["{file}"]\nstudy_quiet_s = 3600.0\n'
     nodes = [start_node(name, configuration=configuration, flags=["--workers", 2]) for name in "ab"]
     files = of_study(tmp_path / "sent", 4)
     receivers = nodes if index_url is not None else nodes[:1]
     for at, one in enumerate(files):
         assert store(receivers[at % len(receivers)].port, one) == [0x0000]
     study = str(dcmread(files[0]).StudyInstanceUID)
+    for node in nodes:  # however long the stores have taken, only now it is complete
+        node.reload(configuration.replace("3600.0", "1.0"))
     wait_until(heard.exists, lambda: nodes[0].tail)
     later = made(tmp_path / "sent", StudyInstanceUID=study)
     assert store(nodes[0].port, later) == [0x0000]
