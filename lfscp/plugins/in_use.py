@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -40,10 +41,18 @@ class PluginInUse:
         self.functions[hook] = function, frozenset(inspect.signature(function).parameters)
 
     def run(self, hook: str, **arguments: Any) -> Any:
-        """Call a hook in this thread, with the arguments that it takes."""
+        """Call a hook in this thread, with the arguments that it takes.
+
+        A child that it has forked ends here: it must not go on as this node, nor keep its ports.
+        """
         function, taken = self.functions[hook]
         arguments["node"] = self.node
-        return function(**{name: arguments[name] for name in taken if name in arguments})
+        process = os.getpid()
+        try:
+            return function(**{name: arguments[name] for name in taken if name in arguments})
+        finally:
+            if os.getpid() != process:
+                os._exit(0)
 
     def run_told(self, hook: str, **arguments: Any) -> None:
         """Call a hook that nobody waits for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import httpx2
@@ -118,6 +119,39 @@ def test_one_that_hangs_stops_neither_store_nor_end(
     assert node.stop() == 0
     node.wait_for("plug-in left behind at the end", plugin="mine", hook="stored")
     assert "Traceback" not in node.log
+
+
+def test_the_child_of_one_that_forks_does_not_go_on_as_the_node(
+    start_node: StartNode, tmp_path: Path
+) -> None:
+    fork = """
+    import os
+    def fork(node):
+        child = os.fork()
+        if child:
+            with open(node.settings["file"], "a") as file: file.write(f"{child}\\n")
+    @hook
+    def may_store(arrival, node): fork(node)
+    @hook
+    def stored(stored, node): fork(node)
+    """
+    configuration, heard = configured(tmp_path, fork)
+    node = start_node(configuration=configuration)
+    assert store(node.port, CT_FILE, MR_FILE) == [0, 0]
+    assert until(lambda: len(lines(heard)) == 4)
+    assert until(lambda: not any(runs(int(child)) for child in lines(heard)))
+    assert store(node.port, CT_FILE) == [0]
+    assert node.stop() == 0
+    with socket.create_server(("127.0.0.1", node.port)):
+        pass  # nobody has kept the port
+
+
+def runs(process: int) -> bool:
+    """Whether a process runs; one that has ended and nobody waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_wrong_plug_in_is_refused_at_the_start_and_at_a_reload(

@@ -1,4 +1,4 @@
-"""Loads the templates, and formats values in them; everything is escaped."""
+"""Loads the templates, and formats values in them; everything is escaped, controls too."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from lfscp.jobs.model import Job
     from lfscp.jobs.peers.described import JobPeer
 
+# Controls, and marks that turn the direction of all text behind them. U+FFFD shows where one was.
+_UNSEEN: Final = dict.fromkeys(
+    {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+    - {ord(each) for each in "\t\n\r"},
+    "\N{REPLACEMENT CHARACTER}",
+)
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -30,6 +36,7 @@ def templates(folder: Path) -> Jinja2Templates:
         loader=FileSystemLoader(folder),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -39,6 +46,13 @@ def templates(folder: Path) -> Jinja2Templates:
     environment.filters.update(peer_name=peer_name, peer_address=peer_address)
     environment.globals["version"] = __version__
     return Jinja2Templates(env=environment, context_processors=[_every_page])
+
+
+def _shown(value: Any) -> Any:
+    """A value as a page may show it: texts of peers and files do not change what is around them."""
+    if isinstance(value, str) and not value.isprintable():
+        return value.translate(_UNSEEN)
+    return value
 
 
 def _every_page(request: Request) -> dict[str, Any]:
