@@ -27,7 +27,7 @@ from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
 from lfscp.web.context import Web, visitor_of, web_of
-from lfscp.web.dicomweb.pieces import Piece, reason_of, send_piece
+from lfscp.web.dicomweb.pieces import Sent, reason_of, send_piece
 from lfscp.web.dicomweb.threads import threads
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import KNOWN, Problem, answer_of
@@ -168,7 +168,7 @@ class Streamed(Response):
     def __init__(  # noqa: PLR0913, RUF100 - as Response
         self,
         asked: Asked,
-        pieces: Generator[Piece, None, None],
+        pieces: Generator[Sent, None, None],
         media_type: str,
         headers: Mapping[str, str] | None = None,
         *,
@@ -180,7 +180,7 @@ class Streamed(Response):
         self._what = what
         self._pieces = pieces
         try:
-            self._first: Piece | None = next(pieces, None)
+            self._first: Sent | None = next(pieces, None)
             self._is_over = self._first is None
         except BaseException:
             pieces.close()
@@ -216,7 +216,7 @@ class Streamed(Response):
             piece = await threads().run(self._next)
         return not self._has_failed
 
-    def _next(self) -> Piece | None:
+    def _next(self) -> Sent | None:
         try:
             piece = next(self._pieces, None)
         except ClientDisconnect:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import Final
+from typing import IO, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicomweb.multipart_writer import Bytes
 from lfscp.observe.logging import get_logger
+from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.web.security.sent_files import FileSpan, SentFiles, sent_files
 
 LOG: Final = get_logger("lfscp.web")
 Piece = Bytes | FileSpan
+Spans = tuple[FileSpan, ...]
+Sent = Bytes | Spans
 GATHERED: Final = 1 << 19  # bytes sent at a time
+_UNREADABLE: Final = (OSError, ArchiveError, DatasetError, DecodingError)
+AT_ONCE: Final = 4 << 20  # bytes of files that are fetched before they are sent
+MAX_FILES: Final = 16  # open for one answer
 
 
 def reason_of(error: Exception) -> str:
@@ -30,21 +37,12 @@ def reason_of(error: Exception) -> str:
     return str(error)
 
 
-def gathered(pieces: Iterable[Piece]) -> Generator[Piece, None, None]:
-    """The same bytes with small pieces put together; a generator in it is closed with this one.
-
-    Bytes of files are fetched when they are drawn, and have the small pieces before them.
-    """
+def gathered(pieces: Iterable[Bytes]) -> Generator[Bytes, None, None]:
+    """The same bytes with small pieces put together; a generator in it is closed with this one."""
     held: list[Bytes] = []
     size = 0
     try:
         for piece in pieces:
-            if isinstance(piece, FileSpan):
-                piece.fetch()
-                yield piece._replace(before=b"".join((*held, piece.before)))
-                held.clear()
-                size = 0
-                continue
             held.append(piece)
             size += len(piece)
             if size >= GATHERED:
@@ -57,7 +55,58 @@ def gathered(pieces: Iterable[Piece]) -> Generator[Piece, None, None]:
         close(pieces)
 
 
-def kept(pieces: Iterator[Piece], opened: ExitStack) -> Generator[Piece, None, None]:
+def spliced(pieces: Iterable[Piece], files: list[IO[bytes]]) -> Generator[Sent, None, None]:
+    """The same with bytes of files, which are fetched, and sent without copying them.
+
+    Args:
+        files: that the spans are of, in their order; closed when they are sent. The last one is
+            kept, since its next span may follow.
+    """
+    spans: list[FileSpan] = []
+    held: list[Bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            if not isinstance(piece, FileSpan):
+                held.append(piece)
+                size += len(piece)
+                if size < GATHERED:
+                    continue
+            else:
+                piece.fetch()
+                spans.append(piece._replace(before=b"".join(held)))
+                held.clear()
+                size = 0
+                if sum(each.size for each in spans) < AT_ONCE and len(files) < MAX_FILES:
+                    continue
+            yield from _taken(spans, held)
+            size = 0
+            _close_all(files, but=1)
+        yield from _taken(spans, held)
+    except _UNREADABLE:
+        yield from _taken(spans, [])  # what was made before is sent; the bytes behind are a head
+        raise
+    finally:
+        close(pieces)
+        _close_all(files)
+
+
+def _taken(spans: list[FileSpan], held: list[Bytes]) -> Iterator[Sent]:
+    """What is ready, which is taken away: spans, and the bytes behind them."""
+    if spans:
+        yield tuple(spans)
+        spans.clear()
+    if held:
+        yield b"".join(held)
+        held.clear()
+
+
+def _close_all(files: list[IO[bytes]], but: int = 0) -> None:
+    while len(files) > but:
+        files.pop(0).close()
+
+
+def kept(pieces: Iterator[Bytes], opened: ExitStack) -> Generator[Bytes, None, None]:
     """Pieces of a file that stays open for as long as they are drawn."""
     with opened:
         yield from gathered(pieces)
@@ -69,9 +118,9 @@ def close(pieces: object) -> None:
         pieces.close()
 
 
-async def send_piece(piece: Piece, files: SentFiles | None, send: Send) -> bool:
+async def send_piece(piece: Bytes | Spans, files: SentFiles | None, send: Send) -> bool:
     """Send a part of a body; False if it is in a file that is too short now."""
-    if not isinstance(piece, FileSpan):
+    if not isinstance(piece, tuple):
         await send({"type": "http.response.body", "body": piece, "more_body": True})
         return True
     try:
@@ -94,7 +143,7 @@ class AtOnce(Response):
 
     def __init__(
         self,
-        spans: Sequence[FileSpan],
+        spans: Spans,
         end: bytes,
         media_type: str,
         headers: Mapping[str, str],
@@ -114,8 +163,6 @@ class AtOnce(Response):
             await send({**start, "headers": self.raw_headers})
             files = sent_files(Request(scope, receive))
             is_whole = scope["method"] == "HEAD"
-            for span in () if is_whole else self._spans:
-                is_whole = await send_piece(span, files, send)
-                if not is_whole:
-                    return
+            if not is_whole and not await send_piece(self._spans, files, send):
+                return
             await send({"type": "http.response.body", "body": self._end, "more_body": False})

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from starlette.requests import Request
@@ -86,24 +87,27 @@ class SentFiles:
         self._cycle = cycle
         self._transport = cycle.transport
 
-    async def send(self, span: FileSpan) -> bool:
+    async def send(self, spans: Sequence[FileSpan]) -> bool:
         """Send the next bytes of the body, whose head has been sent.
 
         Returns:
-            Whether they are sent, or the client is gone; False if the file is too short.
+            Whether they are sent, or the client is gone; False if a file is too short.
         Raises:
-            OSError: the file cannot be read.
+            OSError: a file cannot be read.
         """
         await self._drain()
-        before, behind = span.before, b""
+        total, head, end = sum(each.total for each in spans), b"", b""
         if self._cycle.chunked_encoding:
-            before, behind = b"%x\r\n%b" % (span.total, before), b"\r\n"
+            head, end = b"%x\r\n" % total, b"\r\n"
         else:
-            self._cycle.expected_content_length -= span.total
-        self._write(before)
-        is_whole = await self._send_file(span)
-        self._write(behind)
-        return is_whole
+            self._cycle.expected_content_length -= total
+        for span in spans:
+            self._write(head + span.before)
+            head = b""
+            if not await self._send_file(span):
+                return False
+        self._write(end)
+        return True
 
     def _write(self, content: bytes) -> None:
         if content and not self._cycle.disconnected:

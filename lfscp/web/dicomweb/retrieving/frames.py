@@ -26,7 +26,7 @@ from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode,
 from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
-from lfscp.web.dicomweb.pieces import AtOnce, kept
+from lfscp.web.dicomweb.pieces import AtOnce, Spans, kept
 from lfscp.web.dicomweb.targets import Instance, instance_of
 from lfscp.web.problems import Problem
 from lfscp.web.security.sent_files import FileSpan, sent_files
@@ -247,7 +247,7 @@ class _Frames:
             while piece := file.read(PIECE):
                 yield piece
 
-    def spliced(self, writer: MultipartWriter | None) -> tuple[list[FileSpan], bytes] | None:
+    def spliced(self, writer: MultipartWriter | None) -> tuple[Spans, bytes] | None:
         """The whole answer as bytes of the file, and what is behind the last; None if it is none.
 
         Args:
@@ -267,7 +267,7 @@ class _Frames:
                 found[-1].fetch()
                 before = b""
             before += b"\r\n" if writer is not None else b""
-        return found, before + writer.end if writer is not None else b""
+        return tuple(found), before + writer.end if writer is not None else b""
 
     def parts(self) -> Iterator[Part]:
         """A part for each."""
