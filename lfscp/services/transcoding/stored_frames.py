@@ -212,6 +212,27 @@ class StoredFrames:
             return self._native_pieces(*self._bits_of(number))
         return self._pieces_of(self.spans_of(number))
 
+    def file_spans(self, number: int) -> tuple[int, list[Span]] | None:
+        """The file's descriptor and where in it the bytes of a frame are, as they are sent.
+
+        Returns:
+            Begin and end of each span; None if the frame is not in the file like this.
+        Raises:
+            NoFrameError, DatasetError: as `pieces`.
+        """
+        if self._is_deflated or self._parts is not None:
+            return None
+        if self.is_compressed:
+            spans: Sequence[Span] = self.spans_of(number)
+        else:
+            begin, end = self._bits_of(number)
+            if self._encoding.byteorder != "little" or begin % 8 or end % 8:
+                return None
+            first = self.element.begin
+            spans = [(first + begin // 8, first + end // 8)]
+        descriptor = cast(IO[bytes], self._file).fileno()
+        return descriptor, [(self._offset + begin, self._offset + end) for begin, end in spans]
+
     def _pieces_of(self, spans: Sequence[Span]) -> Iterator[bytes]:
         for begin, end in spans:
             for at in range(begin, end, PIECE):

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -23,17 +23,17 @@ from starlette.types import Receive, Scope, Send
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicomweb.multipart_writer import Bytes
 from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
 from lfscp.web.context import Web, visitor_of, web_of
+from lfscp.web.dicomweb.pieces import Sent, reason_of, send_piece
 from lfscp.web.dicomweb.threads import threads
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import KNOWN, Problem, answer_of
+from lfscp.web.security.sent_files import sent_files
 
 LOG: Final = get_logger("lfscp.web")
-GATHERED: Final = 1 << 19  # bytes sent at a time
 _LOOK_AGAIN_S: Final = 0.25
 _FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError, NoPictureError, Problem)
 
@@ -168,7 +168,7 @@ class Streamed(Response):
     def __init__(  # noqa: PLR0913, RUF100 - as Response
         self,
         asked: Asked,
-        pieces: Generator[Bytes, None, None],
+        pieces: Generator[Sent, None, None],
         media_type: str,
         headers: Mapping[str, str] | None = None,
         *,
@@ -180,7 +180,7 @@ class Streamed(Response):
         self._what = what
         self._pieces = pieces
         try:
-            self._first: Bytes | None = next(pieces, None)
+            self._first: Sent | None = next(pieces, None)
             self._is_over = self._first is None
         except BaseException:
             pieces.close()
@@ -207,14 +207,16 @@ class Streamed(Response):
         piece, self._first = self._first, None
         if scope["method"] == "HEAD":
             return True
+        files = sent_files(request)
         while piece is not None:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if not await send_piece(piece, files, send):
+                return False
             if self._asked.is_time_to_look() and await request.is_disconnected():
                 return False
             piece = await threads().run(self._next)
         return not self._has_failed
 
-    def _next(self) -> Bytes | None:
+    def _next(self) -> Sent | None:
         try:
             piece = next(self._pieces, None)
         except ClientDisconnect:
@@ -226,45 +228,6 @@ class Streamed(Response):
             return piece
         self._has_failed = True
         return None
-
-
-def reason_of(error: Exception) -> str:
-    """What an error of reading or decoding says, for people."""
-    if isinstance(error, DatasetError):
-        return error.reason
-    if isinstance(error, OSError):
-        return error.strerror or "the file cannot be read"
-    return str(error)
-
-
-def gathered(pieces: Iterable[Bytes]) -> Generator[Bytes, None, None]:
-    """The same bytes with small pieces put together; a generator in it is closed with this one."""
-    held: list[Bytes] = []
-    size = 0
-    try:
-        for piece in pieces:
-            held.append(piece)
-            size += len(piece)
-            if size >= GATHERED:
-                yield b"".join(held) if len(held) > 1 else piece
-                held.clear()
-                size = 0
-        if held:
-            yield b"".join(held)
-    finally:
-        close(pieces)
-
-
-def kept(pieces: Iterator[Bytes], opened: ExitStack) -> Generator[Bytes, None, None]:
-    """Pieces of a file that stays open for as long as they are drawn."""
-    with opened:
-        yield from gathered(pieces)
-
-
-def close(pieces: object) -> None:
-    """Close a generator; of other iterables nothing is open."""
-    if isinstance(pieces, Generator):
-        pieces.close()
 
 
 @contextmanager

@@ -31,8 +31,9 @@ from lfscp.dicom.values.attributes import LEVELS
 from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.observe.logging import get_logger
 from lfscp.web.dicomweb.addresses import PREFIX, base_url, require_uid, retrieve_url
-from lfscp.web.dicomweb.answering import Asked, Endpoint, Handler, Streamed, gathered, reason_of
+from lfscp.web.dicomweb.answering import Asked, Endpoint, Handler, Streamed
 from lfscp.web.dicomweb.model_forms import DICOM_XML, form_of
+from lfscp.web.dicomweb.pieces import gathered, reason_of
 from lfscp.web.dicomweb.targets import HOW
 from lfscp.web.problems import not_found
 

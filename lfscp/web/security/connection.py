@@ -26,6 +26,7 @@ from uvicorn.protocols.utils import get_remote_addr
 from lfscp.web.security.pace import Progress
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.request_heads import authority_of, length_of_body, without_upgrade
+from lfscp.web.security.sent_files import EXTENSION, SENDER, SentFiles
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -184,6 +185,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self.headers[:] = [each for each in self.headers if each[0] != b"host"]
             self.headers.append((b"host", authority))
         super().on_headers_complete()
+        if self.scheme == "http":
+            self.scope["extensions"] = {EXTENSION: {SENDER: SentFiles(self.cycle)}}
         self._before_head = self._around_chunks = 0
         self._in_body, self._of_body, self._last = True, length or 0, b""
         self._limits.serve(self)

@@ -39,7 +39,7 @@ class ReverseProxies:
 
 def is_in(address: str, networks: Networks) -> bool:
     """Whether an address is in one of some networks; a text that is no address is in none."""
-    found = _address(address)
+    found = _address(address) if networks else None
     return found is not None and any(found in network for network in networks)
 
 

@@ -28,7 +28,8 @@ from lfscp.dicom.reading.value_places import ValuePlace, find_value
 from lfscp.dicomweb.media_types import OCTETS
 from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
-from lfscp.web.dicomweb.answering import GATHERED, Asked, Streamed, kept, refusing
+from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
+from lfscp.web.dicomweb.pieces import GATHERED, kept
 from lfscp.web.dicomweb.retrieving.documents import document_type
 from lfscp.web.dicomweb.retrieving.frames import pixel_data
 from lfscp.web.dicomweb.targets import Instance, instance_of

@@ -25,9 +25,11 @@ from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode, size_of
 from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
-from lfscp.web.dicomweb.answering import Asked, Streamed, kept, refusing
+from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
+from lfscp.web.dicomweb.pieces import AtOnce, Spans, kept
 from lfscp.web.dicomweb.targets import Instance, instance_of
 from lfscp.web.problems import Problem
+from lfscp.web.security.sent_files import FileSpan, sent_files
 
 _FEW: Final = 8  # frames, found one by one in a large object
 MAX_FRAMES: Final = 10_000  # that one request names
@@ -245,6 +247,28 @@ class _Frames:
             while piece := file.read(PIECE):
                 yield piece
 
+    def spliced(self, writer: MultipartWriter | None) -> tuple[Spans, bytes] | None:
+        """The whole answer as bytes of the file, and what is behind the last; None if it is none.
+
+        Args:
+            writer: of its parts; None if it is one frame alone.
+        Raises:
+            OSError: the file cannot be read.
+        """
+        found: list[FileSpan] = []
+        before = b""
+        for number in self.numbers:
+            in_file = self._stored.file_spans(number)
+            if in_file is None:
+                return None
+            before += writer.head(Part(self.form.content_type, ())) if writer is not None else b""
+            for begin, end in in_file[1]:
+                found.append(FileSpan(in_file[0], begin, end - begin, before))
+                found[-1].fetch()
+                before = b""
+            before += b"\r\n" if writer is not None else b""
+        return tuple(found), before + writer.end if writer is not None else b""
+
     def parts(self) -> Iterator[Part]:
         """A part for each."""
         for number in self.numbers:
@@ -253,8 +277,8 @@ class _Frames:
 
 def _answer(asked: Asked, content: _Frames, headers: dict[str, str], opened: ExitStack) -> Response:
     form = content.form
-    if form.is_multipart:
-        writer = MultipartWriter(form.media_type)
+    writer = MultipartWriter(form.media_type) if form.is_multipart else None
+    if writer is not None:
         content_type = writer.content_type
         pieces: Iterator[Bytes] = writer.pieces(content.parts())
         size = None
@@ -262,6 +286,10 @@ def _answer(asked: Asked, content: _Frames, headers: dict[str, str], opened: Exi
         content_type, pieces = form.content_type, content.pieces(content.numbers[0])
         size = content.size
     if content.is_small:
+        if sent_files(asked.request) is not None:
+            spliced = content.spliced(writer)
+            if spliced is not None:
+                return AtOnce(*spliced, content_type, headers, opened.pop_all())
         return Response(b"".join(pieces), media_type=content_type, headers=headers)
     sent = kept(pieces, opened.pop_all())
     return Streamed(asked, sent, content_type, headers, what="frames", size=size)

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import IO, Final
 
 from pydicom.uid import UID
 from starlette.responses import Response
@@ -31,11 +31,15 @@ from lfscp.services.transcoding.decoding import TARGETS, converted, needs_codec
 from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
-from lfscp.web.dicomweb.answering import GATHERED, Asked, Streamed, gathered, refusing
+from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
+from lfscp.web.dicomweb.pieces import GATHERED, Piece, Sent, spliced
 from lfscp.web.dicomweb.targets import Target, target_of
 from lfscp.web.dicomweb.warning_header import warning_headers
+from lfscp.web.security.sent_files import FileSpan, sent_files
 
 _NAME: Final = "{}.dcm"
+_LONG: Final = 1 << 16  # bytes; a shorter one is read with others
+_SPAN: Final = 1 << 20  # bytes of a file that are sent at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def _best(wanted: Iterable[Wanted], kinds: Iterable[str], *, is_single: bool) ->
 
 def _content(
     asked: Asked, target: Target, form: ObjectForm, headers: dict[str, str]
-) -> tuple[Generator[Bytes, None, None], str]:
+) -> tuple[Generator[Sent, None, None], str]:
     """The pieces of the answer, and its Content-Type."""
     sent = (each for each in target.instances if form.fits(each.transfer_syntax_uid))
     if form.media_type == ZIP:
@@ -124,13 +128,28 @@ def _content(
             for each, made in ((each, object_pieces(asked, each, form)) for each in sent)
         )
         return zipped(named), ZIP
+    files: list[IO[bytes]] = []
     if form.is_multipart:
         writer = MultipartWriter(DICOM)
-        parts = (Part(_content_type(each, form), object_pieces(asked, each, form)) for each in sent)
-        return gathered(writer.pieces(parts)), writer.content_type
+        return spliced(_parts(asked, writer, sent, form, files), files), writer.content_type
     only = next(sent)
     headers["Content-Disposition"] = f'attachment; filename="{_NAME.format(target.name)}"'
-    return gathered(object_pieces(asked, only, form)), _content_type(only, form)
+    return spliced(_sent_pieces(asked, only, form, files), files), _content_type(only, form)
+
+
+def _parts(
+    asked: Asked,
+    writer: MultipartWriter,
+    sent: Iterable[StoredInstance],
+    form: ObjectForm,
+    files: list[IO[bytes]],
+) -> Iterator[Piece]:
+    """A part for each object."""
+    for each in sent:
+        yield writer.head(Part(_content_type(each, form), ()))
+        yield from _sent_pieces(asked, each, form, files)
+        yield b"\r\n"
+    yield writer.end
 
 
 def _content_type(instance: StoredInstance, form: ObjectForm) -> str:
@@ -139,6 +158,27 @@ def _content_type(instance: StoredInstance, form: ObjectForm) -> str:
 
 def _syntax_of(instance: StoredInstance, wanted: str) -> str:
     return instance.transfer_syntax_uid if wanted == AS_STORED else wanted
+
+
+def _sent_pieces(
+    asked: Asked, instance: StoredInstance, form: ObjectForm, files: list[IO[bytes]]
+) -> Iterator[Piece]:
+    """One object as a DICOM file; as spans of its file, if it is long and sent as it is stored.
+
+    Args:
+        files: gets its file, to be closed when it is sent.
+    Raises:
+        DecodingError, OSError, ArchiveError: as `object_pieces`.
+    """
+    is_as_stored = form.transfer_syntax in (AS_STORED, instance.transfer_syntax_uid)
+    end = instance.dataset_offset + instance.size
+    if not is_as_stored or end < _LONG or sent_files(asked.request) is None:
+        yield from object_pieces(asked, instance, form)
+        return
+    file = instance.path.open("rb")
+    files.append(file)
+    for at in range(0, end, _SPAN):
+        yield FileSpan(file.fileno(), at, min(_SPAN, end - at))
 
 
 def object_pieces(asked: Asked, instance: StoredInstance, form: ObjectForm) -> Iterator[Bytes]:

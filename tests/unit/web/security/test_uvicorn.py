@@ -54,6 +54,14 @@ def test_an_answer_is_told_when_it_is_complete() -> None:
     assert "self.response_started = True" in source
 
 
+def test_a_body_is_counted_as_the_sending_of_files_counts_it() -> None:
+    source = inspect.getsource(RequestResponseCycle.send)
+    assert "self.expected_content_length -= num_bytes" in source
+    assert "if self.chunked_encoding:" in source
+    assert r'[b"%x\r\n" % len(body), body, b"\r\n"]' in source
+    assert "await self.flow.drain()" in source
+
+
 class Callbacks:
     """Raises in the middle of a head."""
 
