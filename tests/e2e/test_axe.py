@@ -1,25 +1,23 @@
-"""axe-core finds nothing on any page: dark and light, on a screen and on a phone."""
+"""axe-core finds nothing on any page: light and dark, on a screen and on a phone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from lfscp.config.passwords import hash_password
 from tests.e2e.test_web_node import send
-from tests.support.axe import axe_script, findings
+from tests.support.axe import OF_COLOURS, axe_script, findings
+from tests.support.node_process import NodeProcess, proper_end
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_INSTANCE, LOOP_STUDY, write_all
 from tests.support.worklist_items import worklist_dataset
 
-LOOKS = [
-    pytest.param(theme, width, id=f"{theme}-{width}")
-    for theme in ("light", "dark")
-    for width in (1440, 390)
-]
+WIDTHS = pytest.mark.parametrize("width", [1440, 390])
 PATHS = {
     "archive": (
         *("/", f"/studies/{CT_STUDY}", f"/studies/{LOOP_STUDY}", f"/instances/{LOOP_INSTANCE}"),
@@ -39,7 +37,6 @@ when = { any = [{ Modality = ["CT", "MR"] }, { StudyDescription = "*chest*" }] }
 send_to = ["DOWN"]
 hours = ["00:00-24:00"]
 """
-ADMIN = f"admin:admin:{hash_password('correct horse')}"
 
 
 @pytest.fixture(scope="session")
@@ -49,25 +46,33 @@ def axe(pytestconfig: pytest.Config) -> str:
     return axe_script(Path(cache.mkdir("axe")))
 
 
-@pytest.fixture
-def users() -> list[str]:
-    return []
+@contextmanager
+def node_with_a_page(folder: Path, **settings: object) -> Iterator[NodeProcess]:
+    """A node with these settings of its page."""
+    lines = [f"web.{name} = {json.dumps(value)}\n" for name, value in settings.items()]
+    flags = ["--http-port", "0", "--peer", "DOWN=127.0.0.1:9"]
+    node = NodeProcess(folder, configuration="".join(lines) + ROUTE, flags=flags)
+    with proper_end(node):
+        yield node.start()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """A node that has something of everything to show; to look at it changes nothing."""
+    folder = tmp_path_factory.mktemp("local")
+    objects = write_all(folder / "objects")
+    with node_with_a_page(folder / "node", roots=[str(objects)]) as node:
+        fill(page_of(node), objects)
+        yield node
 
 
 @pytest.fixture
-def local(start_node: Any, tmp_path: Path, users: list[str]) -> Any:
-    """A node that has something of everything to show."""
-    objects = write_all(tmp_path / "objects")
-    return start_node(
-        "local",
-        configuration=f'web.roots = ["{objects}"]\nweb.users = {json.dumps(users)}\n{ROUTE}',
-        flags=["--http-port", "0", "--peer", "DOWN=127.0.0.1:9"],
-    )
+def url(local: NodeProcess) -> str:
+    return page_of(local)
 
 
-@pytest.fixture
-def url(local: Any) -> str:
-    return str(local.wait_for("page")["url"]).rstrip("/")
+def page_of(node: NodeProcess) -> str:
+    return str(node.wait_for("page")["url"]).rstrip("/")
 
 
 def fill(url: str, objects: Path) -> None:
@@ -85,16 +90,20 @@ def fill(url: str, objects: Path) -> None:
         send(f"{url}/api/{kind}", body, **{"Content-Type": "application/json"})
 
 
-def look(page: Page, theme: str, width: int) -> None:
-    page.emulate_media(color_scheme=theme)
-    page.set_viewport_size({"width": width, "height": 900})
+def in_both_themes(page: Page, axe: str, shoot: Callable[[str], object], name: str) -> list[str]:
+    """What axe finds on the page in the light, and of its colours in the dark."""
+    page.emulate_media(color_scheme="light")
+    found = findings(page, axe)
+    shoot(f"{name}-light-{page.viewport_size['width']}")
+    page.emulate_media(color_scheme="dark")
+    shoot(f"{name}-dark-{page.viewport_size['width']}")
+    return found + [f"in the dark: {each}" for each in findings(page, axe, OF_COLOURS)]
 
 
+@WIDTHS
 @pytest.mark.parametrize("kind", PATHS)
-@pytest.mark.parametrize(("theme", "width"), LOOKS)
-def test_no_page_keeps_anybody_out(page, url, tmp_path, axe, shoot, theme, width, kind):
-    fill(url, tmp_path / "objects")
-    look(page, theme, width)
+def test_no_page_keeps_anybody_out(page, url, axe, shoot, width, kind):
+    page.set_viewport_size({"width": width, "height": 900})
     found = []
     for path in PATHS[kind]:
         page.goto(url + path)
@@ -102,37 +111,44 @@ def test_no_page_keeps_anybody_out(page, url, tmp_path, axe, shoot, theme, width
         expect(page.locator("#live.on")).to_be_attached()
         page.evaluate("document.querySelectorAll('main details').forEach(each => each.open = true)")
         page.wait_for_load_state("networkidle")
-        found += [f"{path}: {each}" for each in findings(page, axe)]
+        name = path.strip("/").replace("/", "-").split("?")[0] or "archive"
+        found += [f"{path}: {each}" for each in in_both_themes(page, axe, shoot, name)]
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{path} is {wide} pixels wide"
-        shoot(f"{path.strip('/').replace('/', '-').split('?')[0] or 'archive'}-{theme}-{width}")
     assert found == [], "\n".join(found)
 
 
-@pytest.mark.parametrize(("theme", "width"), LOOKS)
-def test_what_is_said_of_an_error_keeps_nobody_out(page, url, axe, theme, width):
+@WIDTHS
+def test_what_is_said_of_an_error_keeps_nobody_out(page, url, axe, width):
     other = page.context.new_page()  # whose console may say that the page is missing
-    look(other, theme, width)
+    other.set_viewport_size({"width": width, "height": 900})
     other.goto(f"{url}/no-such-page")
     expect(other.get_by_role("heading", name="Not Found")).to_be_visible()
 
-    assert findings(other, axe) == []
+    assert in_both_themes(other, axe, lambda _: None, "error") == []
 
 
-@pytest.mark.parametrize("users", [[ADMIN]], ids=["users"])
-@pytest.mark.parametrize(("theme", "width"), LOOKS)
-def test_the_login_keeps_nobody_out(page, url, axe, shoot, theme, width):
-    look(page, theme, width)
-    page.goto(url)
-    shoot(f"login-{theme}-{width}")
-    assert findings(page, axe) == []
+class TestLogin:
+    """Of a node with users."""
 
-    other = page.context.new_page()  # whose console may say that the password is wrong
-    look(other, theme, width)
-    other.goto(url)
-    other.fill("[name=name]", "admin")
-    other.fill("[name=password]", "wrong")
-    other.get_by_role("button", name="Log in").click()
-    expect(other.get_by_role("alert")).to_be_visible()
-    expect(other.get_by_label("Name")).to_have_value("admin")
-    assert findings(other, axe) == []
+    @pytest.fixture(scope="class")
+    def local(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+        users = [f"admin:admin:{hash_password('correct horse')}"]
+        with node_with_a_page(tmp_path_factory.mktemp("users"), users=users) as node:
+            yield node
+
+    @WIDTHS
+    def test_it_keeps_nobody_out(self, page, url, axe, shoot, width):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(url)
+        assert in_both_themes(page, axe, shoot, "login") == []
+
+        other = page.context.new_page()  # whose console may say that the password is wrong
+        other.set_viewport_size({"width": width, "height": 900})
+        other.goto(url)
+        other.fill("[name=name]", "admin")
+        other.fill("[name=password]", "wrong")
+        other.get_by_role("button", name="Log in").click()
+        expect(other.get_by_role("alert")).to_be_visible()
+        expect(other.get_by_label("Name")).to_have_value("admin")
+        assert in_both_themes(other, axe, lambda _: None, "login refused") == []

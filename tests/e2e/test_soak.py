@@ -36,11 +36,12 @@ def test_what_was_acknowledged_survives_a_short_soak(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_hospital_was_promised_survives_a_short_soak(
-    tmp_path: Path, index_url: str | None, workers: int
+    tmp_path: Path, index_url: str | None
 ) -> None:
-    options = ["--kills", "3", "--modalities", "2", "--workers", str(workers)]
+    # Two processes that share one file are harder on SQLite than on a server.
+    workers = "1" if index_url else "2"
+    options = ["--kills", "3", "--life", "1", "--modalities", "2", "--workers", workers]
     options += ["--index-url", index_url or ""]
     soak = subprocess.Popen(
         [sys.executable, WORKFLOW, *options, "--folder", tmp_path / "soak"],
@@ -61,7 +62,7 @@ def test_what_a_hospital_was_promised_survives_a_short_soak(
 @pytest.mark.timeout(300)
 def test_what_two_nodes_were_given_by_dicomweb_survives_a_short_soak(tmp_path: Path) -> None:
     soak = subprocess.Popen(
-        [sys.executable, DICOMWEB, "--kills", "3", "--folder", tmp_path / "soak"],
+        [sys.executable, DICOMWEB, "--kills", "3", "--life", "1", "--folder", tmp_path / "soak"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

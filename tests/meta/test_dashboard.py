@@ -1,19 +1,16 @@
 """The Grafana dashboard asks for nothing that a node does not export, under proper names."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.node_process import NodeProcess, proper_end
+
 DASHBOARD = Path(__file__).parents[2] / "config" / "grafana-dashboard.json"
-LFSCP = Path(sys.executable).with_name("lfscp")
 BUDGETS = {
     *("lfscp_connections_refused_total", "lfscp_connections_unassociated"),
     *("lfscp_http_refused_total", "lfscp_http_connections"),
@@ -28,20 +25,11 @@ BUDGETS = {
 @pytest.fixture(scope="module")
 def families(tmp_path_factory):
     """What a real node exports: metric families by name."""
-    folder = tmp_path_factory.mktemp("node")
-    command = [LFSCP, "serve", "--host", "127.0.0.1", "--port", "0", "--http-port", "0"]
-    command += ["--data-dir", folder / "data", "--log-format", "json", "--workers", "2"]
-    foreign = ("LFSCP_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
-    environment = {key: text for key, text in os.environ.items() if not key.startswith(foreign)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as node:
-        try:
-            page = next(json.loads(line)["url"] for line in node.stderr if '"event":"page"' in line)
-            with urllib.request.urlopen(f"{page}metrics", timeout=60) as answer:  # noqa: S310 - our own node
-                text = answer.read().decode()
-            node.send_signal(signal.SIGTERM)
-            node.communicate(timeout=60)
-        finally:
-            node.kill()
+    node = NodeProcess(tmp_path_factory.mktemp("node"), flags=["--http-port", 0, "--workers", 2])
+    with proper_end(node):
+        page = node.start().wait_for("page")["url"]
+        with urllib.request.urlopen(f"{page}metrics", timeout=60) as answer:  # noqa: S310 - our own node
+            text = answer.read().decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
