@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import OtherStudyError
 from lfscp.archive.store.received_objects import Received, Stored, mapped
@@ -19,6 +19,8 @@ from lfscp.dicom.reading.header import read_header
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
+
+_IN_MEMORY: Final = 4 << 20  # bytes of a dataset that are still in memory: it was just written
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,10 @@ def store_file(
             )
             if is_ours and not notes and _is_right(content, media):
                 received = replace(
-                    received, dataset=None, spooled_path=path, dataset_offset=media.dataset_offset
+                    received,
+                    dataset=dataset if len(dataset) <= _IN_MEMORY else None,
+                    spooled_path=path,
+                    dataset_offset=media.dataset_offset,
                 )
             stored = archive.store(received)
     as_stored = stored.header or header  # a coercion may have changed it

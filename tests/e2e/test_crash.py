@@ -19,13 +19,13 @@ from tests.support.dcmtk import dataset_bytes
 from tests.support.node_process import NodeProcess, run_lfscp
 from tests.support.sample_objects import CT, made
 
-ROUNDS = 12
+ROUNDS = 6
 SENDERS = 3
-FILES = 25  # that each sender has for a round; the node dies before they are all stored
+FILES = 12  # that each sender has for a round; the node dies before they are all stored
 EXPLICIT = "1.2.840.10008.1.2.1"
 STUDY = "1.2.826.0.1.3680043.8.498.11"
 # Bytes: in memory, in several PDUs, and (more than 4 MB) spooled to disk while they arrive.
-SIZES, WEIGHTS = (512, 200_000, 5_000_000), (4, 4, 1)
+SIZES, WEIGHTS = (512, 200_000, 5_000_000), (2, 2, 3)
 
 
 class Sender:

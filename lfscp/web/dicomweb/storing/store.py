@@ -8,6 +8,7 @@ Source: PS3.18 section 10.5.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from http import HTTPStatus
@@ -33,7 +34,7 @@ from lfscp.web.problems import Problem
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
 LOG: Final = get_logger("lfscp.web")
-BLOCK_BYTES: Final = 256 << 10
+BLOCK_BYTES: Final = 512 << 10  # of which two are in memory: one is worked on
 _ROOTS: Final = frozenset({DICOM, *metadata.MEDIA_TYPES})
 _TAKEN: Final = f"{MULTIPART} with a type of {DICOM}, {JSON} or {XML}, or one of these alone"
 
@@ -109,13 +110,26 @@ def _reader(content_type: ContentType, parts: Parts) -> _Reader:
 
 
 async def _read(request: Request, reader: _Reader) -> None:
-    async with aclosing(_blocks(request)) as blocks:
-        async for block in blocks:
-            await run_in_threadpool(reader.feed, block)
+    """Read the body; the next block comes while a thread works on the one before."""
+    work: asyncio.Task[None] | None = None
+    try:
+        async with aclosing(_blocks(request)) as blocks:
+            async for block in blocks:
+                if work is not None:
+                    await work
+                work = asyncio.create_task(run_in_threadpool(_feed, reader, block))
+    finally:
+        if work is not None:
+            await work
 
 
-async def _blocks(request: Request) -> AsyncGenerator[bytes, None]:
-    """The body in blocks that are worth a change of threads."""
+def _feed(reader: _Reader, block: list[bytes]) -> None:
+    for piece in block:
+        reader.feed(piece)
+
+
+async def _blocks(request: Request) -> AsyncGenerator[list[bytes], None]:
+    """The pieces of the body in blocks that are worth a change of threads."""
     pieces: list[bytes] = []
     size = 0
     async with aclosing(request.stream()) as stream:
@@ -123,11 +137,10 @@ async def _blocks(request: Request) -> AsyncGenerator[bytes, None]:
             pieces.append(piece)
             size += len(piece)
             if size >= BLOCK_BYTES:
-                yield b"".join(pieces)
-                pieces.clear()
-                size = 0
+                yield pieces
+                pieces, size = [], 0
     if size:
-        yield b"".join(pieces)
+        yield pieces
 
 
 def _finish(reader: _Reader, parts: ReceivedParts) -> None:
