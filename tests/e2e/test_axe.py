@@ -131,10 +131,10 @@ def test_what_is_said_of_an_error_keeps_nobody_out(page, url, axe, width):
 class TestLogin:
     """Of a node with users."""
 
-    @pytest.fixture(scope="class")
-    def local(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    @pytest.fixture
+    def local(self, tmp_path: Path) -> Iterator[NodeProcess]:
         users = [f"admin:admin:{hash_password('correct horse')}"]
-        with node_with_a_page(tmp_path_factory.mktemp("users"), users=users) as node:
+        with node_with_a_page(tmp_path, users=users) as node:
             yield node
 
     @WIDTHS

@@ -213,25 +213,20 @@ class StoredFrames:
         return self._pieces_of(self.spans_of(number))
 
     def file_spans(self, number: int) -> tuple[int, list[Span]] | None:
-        """The file's descriptor and where in it the bytes of a frame are, as they are sent.
+        """The file's descriptor, and where a frame is in it; None if it is not there as it is sent.
 
-        Returns:
-            Begin and end of each span; None if the frame is not in the file like this.
-        Raises:
-            NoFrameError, DatasetError: as `pieces`.
+        Raises what `pieces` does.
         """
         if self._is_deflated or self._parts is not None:
             return None
-        if self.is_compressed:
-            spans: Sequence[Span] = self.spans_of(number)
-        else:
-            begin, end = self._bits_of(number)
-            if self._encoding.byteorder != "little" or begin % 8 or end % 8:
-                return None
-            first = self.element.begin
-            spans = [(first + begin // 8, first + end // 8)]
-        descriptor = cast(IO[bytes], self._file).fileno()
-        return descriptor, [(self._offset + begin, self._offset + end) for begin, end in spans]
+        spans = self.spans_of(number) if self.is_compressed else self._native_span(number)
+        found = [(self._offset + begin, self._offset + end) for begin, end in spans]
+        return (cast(IO[bytes], self._file).fileno(), found) if found else None
+
+    def _native_span(self, number: int) -> list[Span]:
+        (begin, end), first = self._bits_of(number), self.element.begin
+        is_whole = self._encoding.byteorder == "little" and not begin % 8 and not end % 8
+        return [(first + begin // 8, first + end // 8)] if is_whole else []
 
     def _pieces_of(self, spans: Sequence[Span]) -> Iterator[bytes]:
         for begin, end in spans:
