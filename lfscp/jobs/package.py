@@ -14,15 +14,13 @@ import itertools
 import tempfile
 import threading
 import warnings
-import zipfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from io import RawIOBase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
-from pydicom.fileset import FileSet
+from pydicom.fileset import FileInstance, FileSet
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.study_patients import StudyPatient, patients_of_instances
@@ -32,6 +30,7 @@ from lfscp.dicom.values.attributes import Level
 from lfscp.dicom.values.charset import UTF_8, encoder
 from lfscp.dicom.values.person_names import search_form
 from lfscp.jobs.record_head import read_record_head
+from lfscp.jobs.zipped import zipped
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -54,31 +53,6 @@ _INVENTED: Final = {
 }
 
 
-class _Pieces(RawIOBase):
-    """A file that cannot seek; its reader draws what was written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._written: list[bytes] = []
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._written.append(bytes(data))
-        self._position += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._position
-
-    def draw(self) -> bytes:
-        """The bytes written since the last call."""
-        drawn, self._written = b"".join(self._written), []
-        return drawn
-
-
 class PackageError(Exception):
     """These studies cannot become a ZIP.
 
@@ -92,11 +66,17 @@ class PackageError(Exception):
         self.passing = passing
 
 
-def package(archive: Archive, uids: Sequence[str], level: Level = Level.STUDY) -> Iterator[bytes]:
+def package(
+    archive: Archive,
+    uids: Sequence[str],
+    level: Level = Level.STUDY,
+    look: Callable[[], None] = lambda: None,
+) -> Iterator[bytes]:
     """The ZIP of these studies, piece by piece; the DICOMDIR is made before this returns.
 
     Args:
         uids: of studies, or of what `level` says. What is gone is left out.
+        look: called for each object of the DICOMDIR; what it raises ends the making.
     Raises:
         ArchiveError: the index cannot be read.
         PackageError: they have too many objects, or another ZIP is being made.
@@ -110,7 +90,7 @@ def package(archive: Archive, uids: Sequence[str], level: Level = Level.STUDY) -
     if not _MAKING.acquire(blocking=False):
         raise PackageError("another ZIP is being made; try again later", passing=True)
     try:
-        dicomdir, names = _directory(instances, _whose(archive, instances))
+        dicomdir, names = _directory(instances, _whose(archive, instances), look)
     finally:
         _MAKING.release()
     return _zipped(instances, dicomdir, names)
@@ -137,27 +117,6 @@ def _pieces_of(stream: IO[bytes]) -> Iterator[bytes]:
     with stream:
         while piece := stream.read(_PIECE_BYTES):
             yield piece
-
-
-def zipped(
-    files: Iterable[tuple[str, Iterable[bytes | memoryview] | None]],
-) -> Generator[bytes, None, None]:
-    """A ZIP of these files, made while it is read.
-
-    Args:
-        files: each name with its bytes; None leaves it out.
-    """
-    pieces = _Pieces()
-    with zipfile.ZipFile(pieces, "w", allowZip64=True) as target:
-        for name, content in files:
-            if content is None:
-                continue
-            # Stored, not deflated: most images are compressed already.
-            with target.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
-                for piece in content:
-                    member.write(piece)
-                    yield pieces.draw()
-    yield pieces.draw()
 
 
 def _whose(archive: Archive, instances: Iterable[StoredInstance]) -> dict[str, StudyPatient]:
@@ -230,10 +189,28 @@ class _FileSet(FileSet):
 
     pydicom tells patients apart by Patient ID alone, which several may share or lack. So each is
     added under a number, and gets its own values at the end.
+
+    Args:
+        look: called for each object of each round.
     """
 
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._look = look
+        self._is_filled = False
+
+    def __iter__(self) -> Iterator[FileInstance]:
+        """The objects; none while they are added, since pydicom would compare each with all.
+
+        They are distinct, as in the index.
+        """
+        for each in self._instances[:] if self._is_filled else ():
+            self._look()
+            yield each
+
     def complete(self, patients: _Patients) -> None:
-        """Put in the patients. Relied on: they are children of `_tree`."""
+        """All are added: put in the patients. Relied on: they are children of `_tree`."""
+        self._is_filled = True
         for node in self._tree.children:
             if node.record_type == "PATIENT":
                 patients.complete(node._record)  # noqa: SLF001
@@ -244,14 +221,19 @@ class _FileSet(FileSet):
 
 
 def _directory(
-    instances: Iterable[StoredInstance], whose: Mapping[str, StudyPatient]
+    instances: Iterable[StoredInstance],
+    whose: Mapping[str, StudyPatient],
+    look: Callable[[], None],
 ) -> tuple[bytes, dict[str, str]]:
     """A DICOMDIR, and the name of each object in the ZIP by its SOP Instance UID."""
     names: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="lfscp-") as folder, closing(_FileSet()) as file_set:
+    with (
+        tempfile.TemporaryDirectory(prefix="lfscp-") as folder,
+        closing(_FileSet(look)) as file_set,
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd values
-            _fill(file_set, instances, whose, names)
+            _fill(file_set, instances, whose, names, look)
             if not len(file_set):
                 return b"", names
             root = Path(folder, "set").resolve()
@@ -266,10 +248,12 @@ def _fill(
     instances: Iterable[StoredInstance],
     whose: Mapping[str, StudyPatient],
     names: dict[str, str],
+    look: Callable[[], None],
 ) -> None:
     """Make the records; an object of which pydicom cannot make one goes unlisted into OTHER."""
     patients = _Patients(whose.values())
     for number, instance in enumerate(instances, 1):
+        look()
         try:
             head = _head(instance)
             head.PatientID = patients.number(whose[instance.sop_instance_uid])

@@ -213,9 +213,11 @@ class JobService:
         """News of all jobs from now on."""
         return self._feed.subscribe()
 
-    def package(self, job_id: str) -> Iterator[bytes]:
+    def package(self, job_id: str, look: Callable[[], None] = lambda: None) -> Iterator[bytes]:
         """The studies of a collect or retrieve job as a ZIP with a DICOMDIR, piece by piece.
 
+        Args:
+            look: as `package` takes it.
         Raises:
             UnknownJobError: there is no such job.
             WrongStateError: it has no studies in the archive, or has not ended.
@@ -228,7 +230,7 @@ class JobService:
         # They may have gone elsewhere by C-MOVE, never have come, or be deleted since.
         if not any(self._archive.select(Level.STUDY, {Level.STUDY: [each]}) for each in studies):
             raise WrongStateError(job, "be packed", "one whose studies are in the archive")
-        return package(self._archive, studies)
+        return package(self._archive, studies, look=look)
 
     # --- changing ---
 

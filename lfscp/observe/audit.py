@@ -175,7 +175,7 @@ def _application(kind: m.Code, reason: str = "") -> None:
         )
 
 
-# Associations: systems that enter and leave (A.5.3.9), or may not (A.5.3.11)
+# Associations: systems that enter and leave (A.5.3.9), or may not; peers (A.5.3.11)
 
 
 def association_began(peer: AuditedPeer, called_ae_title: str, reason: str = "") -> None:
@@ -227,6 +227,20 @@ def association_rejected(peer: AuditedPeer, called_ae_title: str, reason: str) -
 def not_authorised(peer: AuditedPeer, service: str, reason: str) -> None:
     """A peer asked for a service that it may not use."""
     _alert(m.RESTRICTED_FUNCTION, _as_requestor(peer), service, reason)
+
+
+def peer_changed(ae_title: str, what: str) -> None:
+    """The acting user added, changed or removed a peer of this node.
+
+    Args:
+        what: was done, and where the peer is; no secrets.
+    """
+    if _trail is None:
+        return
+    who = _actor.get() or _trail.here(is_requestor=True)
+    kind, event = m.NETWORK_CONFIGURATION, m.SECURITY_ALERT
+    subject = (m.Subject(ae_title, m.cut(what)),)
+    _trail.write(_trail.message(event, m.EXECUTE, (who, _trail.here()), subject, kind=kind))
 
 
 def _alert(kind: m.Code, who: m.Participant, what: str, reason: str) -> None:

@@ -72,6 +72,7 @@ LOGOUT: Final = Code("110123", "Logout")
 ATTACH: Final = Code("110124", "Attach")
 DETACH: Final = Code("110125", "Detach")
 NODE_AUTHENTICATION: Final = Code("110126", "Node Authentication")
+NETWORK_CONFIGURATION: Final = Code("110128", "Network Configuration")
 RESTRICTED_FUNCTION: Final = Code("110132", "Use of Restricted Function")
 # Roles of participants (CID 402) and kinds of object identifiers (CID 404, RFC 3881).
 APPLICATION: Final = Code("110150", "Application")

@@ -62,7 +62,7 @@ def test_what_a_hospital_was_promised_survives_a_short_soak(
 @pytest.mark.timeout(300)
 def test_what_two_nodes_were_given_by_dicomweb_survives_a_short_soak(tmp_path: Path) -> None:
     soak = subprocess.Popen(
-        [sys.executable, DICOMWEB, "--kills", "3", "--life", "1", "--folder", tmp_path / "soak"],
+        [sys.executable, DICOMWEB, "--kills", "2", "--life", "1", "--folder", tmp_path / "soak"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -34,14 +34,25 @@ class SigningKey:
     def __init__(self, kid: str, algorithm: str = "RS256", *, bits: int = 2048) -> None:
         self.kid = kid
         self.algorithm = algorithm
-        self.private: Any
-        if algorithm == "EdDSA":
-            self.private = ed25519.Ed25519PrivateKey.generate()
-        elif algorithm.startswith("ES"):
+        self._bits = bits
+        self._made: Any = None
+        self._making = threading.Lock()
+
+    @property
+    def private(self) -> Any:
+        """Made when first asked for: an RSA key takes long, and each process loads all tests."""
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+        return self._made
+
+    def _make(self) -> Any:
+        if self.algorithm == "EdDSA":
+            return ed25519.Ed25519PrivateKey.generate()
+        if self.algorithm.startswith("ES"):
             curves = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}
-            self.private = ec.generate_private_key(curves[algorithm]())
-        else:
-            self.private = rsa.generate_private_key(65537, bits)
+            return ec.generate_private_key(curves[self.algorithm]())
+        return rsa.generate_private_key(65537, self._bits)
 
     def public_jwk(self) -> dict[str, Any]:
         """The public key as in a JWK set, with the algorithm's name as some providers do."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ from lfscp.deidentification.errors import DeidentificationRequestError, HeldBack
 from lfscp.deidentification.options import options_named
 from lfscp.deidentification.pixels.burned_in import device_rules
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.package import MAX_PACKED, zipped
+from lfscp.jobs.package import MAX_PACKED
+from lfscp.jobs.zipped import zipped
 from lfscp.services.deidentifying import deidentified
 from lfscp.web.context import Web
 from lfscp.web.problems import Problem
@@ -50,9 +51,13 @@ class DeidentifyIn(BaseModel, extra="forbid"):
     )
 
 
-def deidentified_zip(web: Web, study_uid: str, wanted: DeidentifyIn) -> StreamingResponse:
+def deidentified_zip(
+    web: Web, study_uid: str, wanted: DeidentifyIn, look: Callable[[], None]
+) -> StreamingResponse:
     """The answer with the ZIP.
 
+    Args:
+        look: called for each object; what it raises ends the work.
     Raises:
         Problem: what is wanted is wrong, the study has too many objects, or all are held back.
     """
@@ -69,7 +74,7 @@ def deidentified_zip(web: Web, study_uid: str, wanted: DeidentifyIn) -> Streamin
         reason = f"a ZIP holds at most {MAX_PACKED:,} objects, and this study has more"
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
     held_back: Counter[str] = Counter()
-    files = _files(deidentifier, instances, held_back)
+    files = _files(deidentifier, _looking(instances, look), held_back)
     first = next(files, None)
     if first is None:
         reason = _told(held_back) or "its objects are gone"
@@ -77,6 +82,14 @@ def deidentified_zip(web: Web, study_uid: str, wanted: DeidentifyIn) -> Streamin
     content = zipped(itertools.chain([first], files, _note(held_back)))
     headers = {"Content-Disposition": 'attachment; filename="deidentified.zip"'}
     return StreamingResponse(content, media_type="application/zip", headers=headers)
+
+
+def _looking(
+    instances: Iterable[StoredInstance], look: Callable[[], None]
+) -> Iterator[StoredInstance]:
+    for instance in instances:
+        look()
+        yield instance
 
 
 def _files(

@@ -178,6 +178,8 @@ def put(web: Web, asked: PeerIn | NamedDICOMwebIn) -> KnownPeer:
     except ValueError as error:
         raise Problem(409, str(error)) from None
     LOG.info("peer changed" if before else "peer added", peer=title, address=known.address)
+    told = f"changed from {_told(before)} to {_told(known)}" if before else f"added: {_told(known)}"
+    audit.peer_changed(title, told)
     return known
 
 
@@ -187,6 +189,7 @@ def drop(web: Web, ae_title: str) -> None:
     Raises:
         Problem: it does not exist, or is in the configuration.
     """
+    before = web.peers.get(ae_title)
     try:
         removed = web.peers.remove(ae_title)
     except ValueError as error:
@@ -194,3 +197,11 @@ def drop(web: Web, ae_title: str) -> None:
     if not removed:
         raise not_found("peer", ae_title)
     LOG.info("peer removed", peer=ae_title)
+    audit.peer_changed(ae_title, f"removed: {_told(before)}" if before else "removed")
+
+
+def _told(peer: KnownPeer) -> str:
+    """A peer for the audit trail: where it is, how its certificate is verified, what it may."""
+    verified = f", verified: {peer.tls_verify}" if peer.tls else ""
+    rights = "" if peer.may is None else f", may: {', '.join(peer.may) or 'nothing'}"
+    return f"{peer.address}{verified}{rights}"

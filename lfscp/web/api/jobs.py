@@ -17,6 +17,7 @@ from lfscp.web.actions.jobs import act, job_of, shown, submit
 from lfscp.web.actions.packages import zip_answer
 from lfscp.web.actions.peers import peer_given
 from lfscp.web.api.models import CollectIn, EchoIn, ExportIn, FindIn, RetrieveIn, SendIn
+from lfscp.web.client_watch import Watch
 from lfscp.web.context import Context, Web, caller_of, visitor_of
 from lfscp.web.problems import Problem, respond
 from lfscp.web.security.refusals import note_refusal
@@ -119,10 +120,10 @@ def _with_result(web: Web, found: Job) -> Iterator[str]:
 
 
 @router.get("/jobs/{job_id}/zip", response_class=StreamingResponse)
-def job_zip(web: Context, job_id: str) -> StreamingResponse:
+def job_zip(web: Context, watch: Watch, job_id: str) -> StreamingResponse:
     """The studies of a collect or retrieve job, as a ZIP with a DICOMDIR."""
     try:
-        answer = zip_answer(lambda: web.jobs.package(job_id), f"studies-{job_id[:8]}")
+        answer = zip_answer(lambda: web.jobs.package(job_id, watch.look), f"studies-{job_id[:8]}")
     except UnknownJobError as error:
         raise Problem(404, str(error)) from None
     except WrongStateError as error:

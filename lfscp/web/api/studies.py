@@ -49,6 +49,7 @@ from lfscp.web.api.models import (
     StudiesOut,
     StudyOut,
 )
+from lfscp.web.client_watch import Watch
 from lfscp.web.context import Context, PictureTurn
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem, not_found
@@ -112,6 +113,7 @@ def studies_csv(web: Context, asked: Asked) -> StreamingResponse:
 @router.get("/zip", response_class=StreamingResponse)
 def studies_zip(
     web: Context,
+    watch: Watch,
     study: Annotated[list[str], StudyUIDs] = [],  # noqa: B006 - FastAPI copies it
     select: Selected = "",
 ) -> StreamingResponse:
@@ -120,7 +122,7 @@ def studies_zip(
     if select or not study:
         rows += selected(web, select)
     uids = list(dict.fromkeys(row["study_instance_uid"] for row in rows))
-    answer = zip_answer(lambda: package(web.archive, uids), "studies")
+    answer = zip_answer(lambda: package(web.archive, uids, look=watch.look), "studies")
     for uid in uids:
         web.views.note(uid, "ZIP")
     return answer
@@ -140,19 +142,22 @@ def study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
 
 
 @router.get("/studies/{study_uid}/zip", response_class=StreamingResponse)
-def study_zip(web: Context, study_uid: str) -> StreamingResponse:
+def study_zip(web: Context, watch: Watch, study_uid: str) -> StreamingResponse:
     """A study as a ZIP with a DICOMDIR; all studies that have this UID."""
     study_row(web, study_uid)
-    answer = zip_answer(lambda: package(web.archive, [study_uid]), f"study-{study_uid}")
+    pack = partial(package, web.archive, [study_uid], look=watch.look)
+    answer = zip_answer(pack, f"study-{study_uid}")
     web.views.note(study_uid, "ZIP")
     return answer
 
 
 @router.post("/studies/{study_uid}/deidentify", response_class=StreamingResponse)
-def deidentified_study(web: Context, study_uid: str, wanted: DeidentifyIn) -> StreamingResponse:
+def deidentified_study(
+    web: Context, watch: Watch, study_uid: str, wanted: DeidentifyIn
+) -> StreamingResponse:
     """A study as a ZIP without the people; what is held back is counted in HELD_BACK.txt."""
     study_row(web, study_uid)
-    answer = deidentified_zip(web, study_uid, wanted)
+    answer = deidentified_zip(web, study_uid, wanted, watch.look)
     web.views.note(study_uid, "de-identified ZIP")
     return answer
 
@@ -193,10 +198,10 @@ def series(web: Context, series_uid: str, key: Key = None) -> SeriesOut:
 
 
 @router.get("/series/{series_uid}/zip", response_class=StreamingResponse)
-def series_zip(web: Context, series_uid: str) -> StreamingResponse:
+def series_zip(web: Context, watch: Watch, series_uid: str) -> StreamingResponse:
     """A series as a ZIP with a DICOMDIR; all series that have this UID."""
     row = series_row(web, series_uid)
-    pack = partial(package, web.archive, [series_uid], Level.SERIES)
+    pack = partial(package, web.archive, [series_uid], Level.SERIES, watch.look)
     answer = zip_answer(pack, f"series-{series_uid}")
     web.views.note(row["study_instance_uid"], "ZIP", row["study_fk"])
     return answer
@@ -251,10 +256,10 @@ def instance_elements(
 
 
 @router.get("/instances/{instance_uid}/zip", response_class=StreamingResponse)
-def instance_zip(web: Context, instance_uid: str) -> StreamingResponse:
+def instance_zip(web: Context, watch: Watch, instance_uid: str) -> StreamingResponse:
     """One instance as a ZIP with a DICOMDIR."""
     row = instance_row(web, instance_uid)
-    pack = partial(package, web.archive, [instance_uid], Level.IMAGE)
+    pack = partial(package, web.archive, [instance_uid], Level.IMAGE, watch.look)
     answer = zip_answer(pack, f"instance-{instance_uid}")
     web.views.note(row["study_instance_uid"], "ZIP", row["study_key"])
     return answer

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -26,6 +25,7 @@ from lfscp.dicom.errors import DatasetError
 from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
+from lfscp.web.client_watch import ClientWatch
 from lfscp.web.context import Web, visitor_of, web_of
 from lfscp.web.dicomweb.pieces import Sent, reason_of, send_piece
 from lfscp.web.dicomweb.threads import threads
@@ -34,22 +34,19 @@ from lfscp.web.problems import KNOWN, Problem, answer_of
 from lfscp.web.security.sent_files import sent_files
 
 LOG: Final = get_logger("lfscp.web")
-_LOOK_AGAIN_S: Final = 0.25
 _FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError, NoPictureError, Problem)
 
 
-class Asked:
+class Asked(ClientWatch):
     """A request and what is needed to answer it; for the thread that does.
 
     Args:
-        loop: the event loop that serves the request; without one its client is never gone.
+        loop: as `ClientWatch` takes it.
     """
 
     def __init__(self, request: Request, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.request = request
+        super().__init__(request, loop)
         self.web: Web = web_of(request)
-        self._loop = loop
-        self._look_at = time.monotonic() + _LOOK_AGAIN_S
 
     @property
     def path(self) -> Mapping[str, str]:
@@ -59,29 +56,6 @@ class Asked:
     def parameter(self, name: str) -> str | None:
         """A parameter of the query."""
         return self.request.query_params.get(name)
-
-    def is_time_to_look(self) -> bool:
-        """Whether to ask again if the client is still there; it costs more than a frame."""
-        now = time.monotonic()
-        if now < self._look_at:
-            return False
-        self._look_at = now + _LOOK_AGAIN_S
-        return True
-
-    def look(self) -> None:
-        """Ask now and then whether the client is still there.
-
-        Raises:
-            ClientDisconnect: it is not.
-        """
-        if self.is_time_to_look() and self._is_gone():
-            raise ClientDisconnect
-
-    def _is_gone(self) -> bool:
-        if self._loop is None:
-            return False
-        asked = self.request.is_disconnected()
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
     def require_changed(self, version: str) -> dict[str, str]:
         """The headers of an answer with this version, unless the client has it already.

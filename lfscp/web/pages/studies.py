@@ -16,6 +16,7 @@ from lfscp.deidentification.options import Option
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.deidentified import DeidentifyIn, deidentified_zip
 from lfscp.web.actions.routes import outcomes_of
+from lfscp.web.client_watch import Watch
 from lfscp.web.context import Context, PictureTurn
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.pages.answers import render
@@ -55,6 +56,7 @@ def study(request: Request, web: Context, study_uid: str, key: studies.Key = Non
 @router.post("/studies/{study_uid}/deidentify")
 def deidentify_study(
     web: Context,
+    watch: Watch,
     study_uid: str,
     option: Annotated[list[str] | None, Form()] = None,
     key: Annotated[str, Form()] = "",
@@ -67,7 +69,7 @@ def deidentify_study(
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY, "too many options, or too long a key"
         ) from None
-    answer = deidentified_zip(web, study_uid, wanted)
+    answer = deidentified_zip(web, study_uid, wanted, watch.look)
     web.views.note(study_uid, "de-identified ZIP")
     return answer
 

@@ -187,6 +187,24 @@ def test_studies_of_too_many_objects_are_refused(
             package(archive, ["1.1", "1.2", "1.3"])
 
 
+@pytest.mark.parametrize("fails_at", [1, 3, 4, 7])
+def test_a_making_that_is_called_off_frees_the_place(tmp_path: Path, fails_at: int) -> None:
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == fails_at:
+            raise ConnectionAbortedError
+
+    with Archive.open(tmp_path / "archive", durability="os") as archive:
+        for number in range(3):
+            archive.store(received(number))
+        with pytest.raises(ConnectionAbortedError):  # while objects are added, or written
+            package(archive, ["1.2.3"], look=look)
+        assert b"".join(package(archive, ["1.2.3"]))
+
+
 def test_one_directory_is_made_at_a_time(tmp_path: Path) -> None:
     with Archive.open(tmp_path / "archive", durability="os") as archive:
         archive.store(received(1))

@@ -91,6 +91,7 @@ def test_each_event_has_its_code_action_and_outcome(trail: Path) -> None:
     audit.association_ended(MODALITY, "LFSCP", "aborted by the peer")
     audit.association_rejected(MODALITY, "LFSCP", "calling AE title not recognised")
     audit.not_authorised(MODALITY, "C-MOVE", "this AE title may not retrieve")
+    audit.peer_changed("WS", "added: ws.example:104")
     audit.instances_refused(MODALITY, {"0xA700": 3})
     audit.instances_sent(MODALITY, AuditedPeer("WS", "ws.example"), STUDY, sent, JANE)
     audit.queried(MODALITY, "1.2.840.10008.5.1.4.1.2.2.1", b"\x08\x00", {"keys": "PatientID=4*"})
@@ -108,6 +109,7 @@ def test_each_event_has_its_code_action_and_outcome(trail: Path) -> None:
         ("110108", "E", 4),
         ("110113", "E", 4),
         ("110113", "E", 4),
+        ("110113", "E", 0),
         ("110104", "C", 4),
         ("110104", "R", 4),
         ("110112", "E", 0),
@@ -118,10 +120,10 @@ def test_each_event_has_its_code_action_and_outcome(trail: Path) -> None:
         ("110114", "E", 0),
         ("110100", "E", 0),
     ]
-    here, receiver, requestor = written[6]["ActiveParticipant"]
+    here, receiver, requestor = written[7]["ActiveParticipant"]
     assert [each["UserID"] for each in (here, receiver, requestor)] == ["LFSCP", "WS", "MODALITY"]
     assert receiver["NetworkAccessPointTypeCode"] == "1"
-    asked = written[7]["ParticipantObjectIdentification"][0]
+    asked = written[8]["ParticipantObjectIdentification"][0]
     assert base64.b64decode(asked["ParticipantObjectQuery"]) == b"\x08\x00"
     assert {"type": "keys", "value": "PatientID=4*"} in asked["ParticipantObjectDetail"]
 

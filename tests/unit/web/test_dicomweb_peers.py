@@ -211,3 +211,49 @@ def test_peers_of_an_older_file_are_read(tmp_path: Path) -> None:
     known = KnownPeers(Settings().peers, AddedPeers(tmp_path)).get("OLD")
     assert known is not None
     assert known.address == "h:104 TLS"
+
+
+def changes_told(trail: Path) -> list[tuple[str, str, str]]:
+    """Who changed which peer, and how, in each security alert of the type Network Configuration."""
+    found = []
+    for line in trail.read_text().splitlines():
+        message = json.loads(line)
+        event = message["EventIdentification"]
+        if [each["csd-code"] for each in event.get("EventTypeCode", ())] == ["110128"]:
+            assert event["EventID"]["csd-code"] == "110113"
+            assert event["EventOutcomeIndicator"] == 0
+            (peer,) = message["ParticipantObjectIdentification"]
+            (what,) = peer["ParticipantObjectDetail"]
+            who = message["ActiveParticipant"][0]["UserID"]
+            found.append((who, peer["ParticipantObjectID"], what["value"]))
+    return found
+
+
+def test_the_audit_trail_names_who_added_changed_and_removed_a_peer(
+    client: TestClient, tmp_path: Path
+) -> None:
+    admin = {"Authorization": f"Bearer {TOKENS['admin'][0]}"}
+    place = {"ae_title": "CT1", "host": "10.0.0.7", "port": 104}
+    tls = {"tls": "1", "tls_verify": "none", "may": ["store", "echo"]}
+    trail = tmp_path / "audit.log"
+    audit.start(trail, "LFSCP")
+    try:
+        added = client.post("/api/peers", headers=admin, json={"ae_title": "WEB", "url": URL})
+        assert added.status_code == 201, added.text
+        client.post("/remote/peers", headers=admin, data=place).raise_for_status()
+        client.post("/remote/peers", headers=admin, data={**place, **tls}).raise_for_status()
+        client.post("/remote/peers/CT1/remove", headers=admin).raise_for_status()
+        client.delete("/api/peers/WEB", headers=admin).raise_for_status()
+        assert client.delete("/api/peers/CLOUD", headers=admin).status_code == 409
+        assert post(client, "/api/peers", "work", json=place).status_code == 403
+    finally:
+        audit.stop()
+    secure = "10.0.0.7:104 TLS, verified: none, may: store, echo"
+    assert changes_told(trail) == [
+        ("admin", "WEB", f"added: {URL}"),
+        ("admin", "CT1", "added: 10.0.0.7:104"),
+        ("admin", "CT1", f"changed from 10.0.0.7:104 to {secure}"),
+        ("admin", "CT1", f"removed: {secure}"),
+        ("admin", "WEB", f"removed: {URL}"),
+    ]
+    assert SECRET not in trail.read_text()

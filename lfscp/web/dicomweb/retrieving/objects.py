@@ -25,7 +25,7 @@ from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import DICOM, ZIP
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
-from lfscp.jobs.package import zipped
+from lfscp.jobs.zipped import zipped
 from lfscp.services.transcoding.decoded_frames import can_decode
 from lfscp.services.transcoding.decoding import TARGETS, converted, needs_codec
 from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE
