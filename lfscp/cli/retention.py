@@ -135,7 +135,7 @@ def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -
 
 
 def _record(index: Index, study_uid: str, what: str) -> None:
-    from lfscp.archive.index.named_studies import named_studies
+    from lfscp.archive.index.browsing.named_studies import named_studies
     from lfscp.observe import audit
     from lfscp.observe.audit_message import Patient
 

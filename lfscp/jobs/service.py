@@ -54,7 +54,7 @@ from lfscp.jobs.reasons import EXPECTED, for_log, for_user
 from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.roots import allowed_folder, allowed_path
 from lfscp.jobs.store import JobStore
-from lfscp.jobs.tasks import perform
+from lfscp.jobs.tasks.perform import perform
 from lfscp.jobs.timer import JobTimer
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger

@@ -23,7 +23,7 @@ from lfscp.jobs.claims import Claims, LostJobError
 from lfscp.jobs.control import Control, JobEnd, StopRequest
 from lfscp.jobs.model import Job, State, groups_of, now
 from lfscp.jobs.service import ANEW, LOG, STOPPED, JobService, require_state
-from lfscp.jobs.tasks import perform
+from lfscp.jobs.tasks.perform import perform
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

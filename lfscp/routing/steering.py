@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Connection, and_, case, delete, func, select, update
 
-from lfscp.archive.index.named_studies import NamedStudy, named_studies
+from lfscp.archive.index.browsing.named_studies import NamedStudy, named_studies
 from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
 from lfscp.archive.index.tables.route_tables import (
     GIVEN_UP,

@@ -30,7 +30,7 @@ from peers.targets import WEB_LFSCP, ClientMode, command_target
 from tables import Samples, number, table
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.study_pages import ORDERS
+from lfscp.archive.index.browsing.study_pages import ORDERS
 
 _OBJECTS_PER_SERIES = 5
 

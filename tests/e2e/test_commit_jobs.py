@@ -52,7 +52,7 @@ def jobs_of(archive: Archive, **settings: Any) -> Iterator[JobService]:
 @pytest.fixture
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs do not stay on the association, and whether they are woken is looked for often."""
-    monkeypatch.setattr("lfscp.jobs.committing._STAY_S", 0.0)
+    monkeypatch.setattr("lfscp.jobs.tasks.committing._STAY_S", 0.0)
     monkeypatch.setattr("lfscp.jobs.service.WATCH_EVERY_S", 0.05)
     monkeypatch.setattr("lfscp.jobs.sharing.LOOK_EVERY_S", 0.05)
 
@@ -225,7 +225,7 @@ def test_a_peer_that_is_down_when_it_is_to_be_asked_is_asked_later(
             raise PeerError(PeerErrorKind.UNREACHABLE, peer, "cannot be reached")
         ask(peer, question, **options)
 
-    monkeypatch.setattr("lfscp.jobs.committing.ask", ask_later)
+    monkeypatch.setattr("lfscp.jobs.tasks.committing.ask", ask_later)
     with committing_peer(reports_here=True) as peer:
         with jobs_of(node.archive, jobs={"retry_delay_s": 0.01}) as service:
             ended = wait(service, submit(service, peer))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
 from lfscp.archive.index.tables.schema import instance
 from lfscp.archive.store.disk_cache import files_of
 from lfscp.archive.store.kept_beside import METADATA, PICTURES, uid_in

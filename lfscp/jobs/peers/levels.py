@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from lfscp.dicom.values.attributes import ATTRIBUTES, COMPUTED, Level
 from lfscp.errors import OperationError
-from lfscp.jobs.asked_for import is_single
+from lfscp.jobs.peers.asked_for import is_single
 from lfscp.scu.identifiers import identifier
 
 MAX_ABOVE: Final = 500  # matches of a level above the one that is asked for

@@ -7,7 +7,7 @@ import binascii
 import json
 from typing import Final
 
-from lfscp.archive.index.browse import Cursor
+from lfscp.archive.index.browsing.browse import Cursor
 from lfscp.web.problems import Problem
 
 MAX: Final = 2**63 - 1  # of a number in the index

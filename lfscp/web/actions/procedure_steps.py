@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
 from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 from fastapi import Query
 from sqlalchemy import Connection
 
-from lfscp.archive.index import browse, study_pages
+from lfscp.archive.index.browsing import browse, study_pages
+from lfscp.archive.index.browsing.study_filter import StudyFilter
 from lfscp.archive.index.labels import LabelError, add_label, checked_label, remove_label
-from lfscp.archive.index.study_filter import StudyFilter
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.dicom.values.attributes import Level
 from lfscp.observe import audit

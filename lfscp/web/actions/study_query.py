@@ -14,16 +14,16 @@ from fastapi import Query
 from pydantic import AfterValidator
 from sqlalchemy import Connection
 
-from lfscp.archive.index.browse import Page
-from lfscp.archive.index.study_filter import StudyFilter
-from lfscp.archive.index.study_pages import (
+from lfscp.archive.index.browsing.browse import Page
+from lfscp.archive.index.browsing.study_filter import StudyFilter
+from lfscp.archive.index.browsing.study_pages import (
     DEFAULT_ORDER,
     ORDERS,
     StudySearch,
     cursor_types,
     require_order,
 )
-from lfscp.archive.index.text_search import require_short_words
+from lfscp.archive.index.browsing.text_search import require_short_words
 from lfscp.web.actions import cursors
 from lfscp.web.problems import Problem
 

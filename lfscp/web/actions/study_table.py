@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from lfscp.archive.index.browse import MAX_PAGE
-from lfscp.archive.index.study_filter import StudyFilter
-from lfscp.archive.index.study_pages import StudySearch
+from lfscp.archive.index.browsing.browse import MAX_PAGE
+from lfscp.archive.index.browsing.study_filter import StudyFilter
+from lfscp.archive.index.browsing.study_pages import StudySearch
 from lfscp.web.actions.study_query import StudyQuery, keys_of
 from lfscp.web.context import Web
 

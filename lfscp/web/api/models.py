@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Discriminator, FailFast, Field, Tag
 
-from lfscp.archive.index.study_pages import MAX_COUNT
+from lfscp.archive.index.browsing.study_pages import MAX_COUNT
 from lfscp.config.checks import AETitle
 from lfscp.web.actions.peers import AddedPeerIn, Asked, DICOMwebIn, NamedDICOMwebIn, PeerIn
 

@@ -12,11 +12,11 @@ from fastapi import Path as InPath
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel
 
-from lfscp.archive.index import browse, study_pages
+from lfscp.archive.index.browsing import browse, study_pages
+from lfscp.archive.index.browsing.study_filter import StudyFilter
+from lfscp.archive.index.browsing.text_search import require_short_words
 from lfscp.archive.index.removal import require_unprotected
-from lfscp.archive.index.study_filter import StudyFilter
 from lfscp.archive.index.tables.schema import patient
-from lfscp.archive.index.text_search import require_short_words
 from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import package
 from lfscp.web.actions import cursors

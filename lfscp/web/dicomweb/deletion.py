@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Response
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
 from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions.studies import delete, instance_row
 from lfscp.web.context import Context

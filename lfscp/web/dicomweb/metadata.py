@@ -21,7 +21,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
 from lfscp.archive.store.partial_dataset import read_heads
 from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.errors import DatasetError

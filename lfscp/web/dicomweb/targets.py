@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.values.attributes import Level

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
 
-from lfscp.archive.index import study_pages
-from lfscp.archive.index.browse import Cursor
-from lfscp.archive.index.study_pages import MAX_COUNT
+from lfscp.archive.index.browsing import study_pages
+from lfscp.archive.index.browsing.browse import Cursor
+from lfscp.archive.index.browsing.study_pages import MAX_COUNT
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.jobs import submit
 from lfscp.web.actions.study_query import StudyQuery

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
 from lfscp.web.pages.templating import date, name
 
 _OBJECTS: Final = "Objects of this study name another patient; see their elements."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from lfscp.archive.index.named_studies import NamedStudy, named_studies
+from lfscp.archive.index.browsing.named_studies import NamedStudy, named_studies
 from lfscp.jobs.model import Job, JobKind
 from lfscp.web.context import Web
 from lfscp.web.pages.templating import text

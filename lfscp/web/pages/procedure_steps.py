@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from pydicom.datadict import tag_for_keyword
 
-from lfscp.archive.index.text_search import require_short_words
+from lfscp.archive.index.browsing.text_search import require_short_words
 from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
 from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS
 from lfscp.dicom.models.element_tree import Tree

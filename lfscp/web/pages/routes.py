@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
 
-from lfscp.archive.index.named_studies import named_studies
+from lfscp.archive.index.browsing.named_studies import named_studies
 from lfscp.routing.explaining import Explained, schedule_words
 from lfscp.routing.given_up import MOST, given_up
 from lfscp.routing.outcomes import StudyOutcome

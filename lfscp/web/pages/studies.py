@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
-from lfscp.archive.index import browse, study_pages
+from lfscp.archive.index.browsing import browse, study_pages
 from lfscp.deidentification.options import Option
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.deidentified import DeidentifyIn, deidentified_zip

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
-from lfscp.archive.index.text_search import require_short_words
+from lfscp.archive.index.browsing.text_search import require_short_words
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.archive.workflow.worklist.listing import ItemFilter, choices
 from lfscp.archive.workflow.worklist.worklist import WorklistItem

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.index.stored_lately import HOUR_MS, StoredInHour, stored_since
+from lfscp.archive.index.browsing.stored_lately import HOUR_MS, StoredInHour, stored_since
 from lfscp.web.status.archive_counts import COUNTED_FOR_S, SHARE_OF_TIME
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from lfscp.archive.correcting import (
     undo,
 )
 from lfscp.archive.errors import ArchiveError, StudyProtectedError
-from lfscp.archive.index import browse, correction_states
+from lfscp.archive.index import correction_states
+from lfscp.archive.index.browsing import browse
 from lfscp.archive.index.correction_states import CorrectionEndedError
 from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.maintenance_tables import removal

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from lfscp.archive import reindexing
 from lfscp.archive.archive import Archive
 from lfscp.archive.durability import Durability
-from lfscp.archive.index import browse, migrations, study_pages
+from lfscp.archive.index import migrations
+from lfscp.archive.index.browsing import browse, study_pages
 from lfscp.archive.index.database.connect import open_database
 from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index

@@ -11,7 +11,7 @@ import pytest
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.config import Settings
-from lfscp.jobs.exporting import write_files
+from lfscp.jobs.tasks.exporting import write_files
 
 STUDY, INSTANCE = "1.2.3", "1.2.3.4"
 CONTENT = b"an object"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pydicom
 import pytest
 
-from lfscp.archive.index.study_pages import ORDERS
+from lfscp.archive.index.browsing.study_pages import ORDERS
 from lfscp.web.actions import cursors
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_INSTANCE, LOOP_SERIES, LOOP_STUDY
 

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, exists, func, or_, select, tuple_
 
-from lfscp.archive.index.browse import MAX_PAGE
+from lfscp.archive.index.browsing.browse import MAX_PAGE
+from lfscp.archive.index.browsing.text_search import MAX_WORDS
 from lfscp.archive.index.tables.dialects import holds_text
 from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
-from lfscp.archive.index.text_search import MAX_WORDS
 from lfscp.archive.workflow.worklist.item import WorklistItem
 from lfscp.archive.workflow.worklist.rows import COLUMNS, kept, read_item
 from lfscp.dicom.values.person_names import search_form

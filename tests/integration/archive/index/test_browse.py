@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event
 
-from lfscp.archive.index import browse, study_pages
+from lfscp.archive.index.browsing import browse, study_pages
 from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import add, steps
 

@@ -13,7 +13,7 @@ from pydicom.filereader import read_dataset
 
 from lfscp.archive.archive import Archive, Duplicates, StoreOutcome
 from lfscp.archive.errors import InstanceElsewhereError
-from lfscp.archive.index import browse, study_pages
+from lfscp.archive.index.browsing import browse, study_pages
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.reindexing import read_every_object
 from lfscp.dicom.values.attributes import Level

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.named_studies import named_studies
-from lfscp.archive.index.stored_lately import HOUR_MS, StoredInHour, stored_since
+from lfscp.archive.index.browsing.named_studies import named_studies
+from lfscp.archive.index.browsing.stored_lately import HOUR_MS, StoredInHour, stored_since
 from lfscp.archive.index.tables.schema import instance
 from tests.support.archive_datasets import received
 

@@ -7,9 +7,9 @@ import itertools
 import pytest
 from sqlalchemy import event, insert
 
-from lfscp.archive.index import study_pages
-from lfscp.archive.index.study_filter import StudyFilter
-from lfscp.archive.index.study_pages import ORDERS, StudySearch
+from lfscp.archive.index.browsing import study_pages
+from lfscp.archive.index.browsing.study_filter import StudyFilter
+from lfscp.archive.index.browsing.study_pages import ORDERS, StudySearch
 from lfscp.archive.index.tables.study_tables import study_label, study_source
 from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import add, steps

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import select
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
+from lfscp.archive.index.browsing.study_pages import StudySearch, labels
 from lfscp.archive.index.labels import add_label, remove_label
-from lfscp.archive.index.study_pages import StudySearch, labels
 from lfscp.archive.index.tables.study_tables import study_label, study_source
 from lfscp.archive.upkeep.carried_over import carry_over
 from lfscp.dicom.values.attributes import Level

@@ -8,8 +8,8 @@ import pytest
 from pydicom.filereader import read_dataset
 from sqlalchemy import Connection
 
-from lfscp.archive.index import browse, study_pages
-from lfscp.archive.index.study_filter import StudyFilter
+from lfscp.archive.index.browsing import browse, study_pages
+from lfscp.archive.index.browsing.study_filter import StudyFilter
 from lfscp.archive.query.matching import build
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.dicom.values.attributes import Level

@@ -1,4 +1,4 @@
-"""Does the work of each kind of job, without storing the job and without the balancer."""
+"""Chooses what does the work of a job by its kind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from lfscp.jobs import correcting, exporting, retrieving, sending
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, JobKind
 from lfscp.jobs.peers.asking import Client, client_of
 from lfscp.jobs.peers.levels import find_by_levels
+from lfscp.jobs.tasks import correcting, exporting, retrieving, sending
 from lfscp.observe import metrics
 from lfscp.scu.errors import PeerError
 from lfscp.scu.identifiers import identifier

@@ -18,8 +18,8 @@ from lfscp.archive.durability import sync_folder, whole_file
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
-from lfscp.jobs.named_objects import named_objects
 from lfscp.jobs.roots import allowed_folder
+from lfscp.jobs.tasks.named_objects import named_objects
 from lfscp.observe import audit
 from lfscp.services.audit_events import patients_of
 

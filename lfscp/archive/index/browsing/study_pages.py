@@ -19,8 +19,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from lfscp.archive.index.browse import MAX_PAGE, STUDY_ROW, Cursor, Page, describe_studies
-from lfscp.archive.index.study_filter import Condition, StudyFilter, conditions_of
+from lfscp.archive.index.browsing.browse import MAX_PAGE, STUDY_ROW, Cursor, Page, describe_studies
+from lfscp.archive.index.browsing.study_filter import Condition, StudyFilter, conditions_of
 from lfscp.archive.index.tables.dialects import among, unindexed
 from lfscp.archive.index.tables.schema import series, study
 from lfscp.archive.index.tables.study_tables import study_label, study_source

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.workflow.commitment.references import Reference
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.committing import Committing
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
-from lfscp.jobs.named_objects import named_objects, once
 from lfscp.jobs.peers.asking import client_of
 from lfscp.jobs.peers.described import audited
 from lfscp.jobs.roots import allowed_path
+from lfscp.jobs.tasks.committing import Committing
+from lfscp.jobs.tasks.named_objects import named_objects, once
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.scu.dicomweb.peer import DICOMwebPeer

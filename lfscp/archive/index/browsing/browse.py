@@ -24,13 +24,13 @@ from sqlalchemy import (
     union_all,
 )
 
+from lfscp.archive.index.browsing.text_search import begins, names_hold, words_of
 from lfscp.archive.index.labels import labels_among
 from lfscp.archive.index.protection import protected_among
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.tables.dialects import leading_integer
 from lfscp.archive.index.tables.schema import instance, patient, series, study
 from lfscp.archive.index.tables.study_tables import study_source
-from lfscp.archive.index.text_search import begins, names_hold, words_of
 from lfscp.dicom.values.attributes import Level, at_level
 
 MAX_PAGE: Final = 500

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 
 from lfscp.dicom.reading.header import is_uid
-from lfscp.jobs.asked_for import is_single, other_than_asked, other_than_listed
 from lfscp.jobs.control import Control, JobEnd
-from lfscp.jobs.exporting import write_files
-from lfscp.jobs.fetching import RetrieveMethod, Unit
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import Job, State
+from lfscp.jobs.peers.asked_for import is_single, other_than_asked, other_than_listed
 from lfscp.jobs.peers.asking import client_of
 from lfscp.jobs.peers.described import JobPeer
 from lfscp.jobs.request import PATIENT_KEYS, listed_key
+from lfscp.jobs.tasks.exporting import write_files
+from lfscp.jobs.tasks.fetching import RetrieveMethod, Unit
 from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError, UnsupportedError
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveResult

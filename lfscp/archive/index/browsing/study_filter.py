@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, CompoundSelect, Select, exists, or_, select, union_all
 
+from lfscp.archive.index.browsing.text_search import begins, holds, names_hold, starts, words_of
 from lfscp.archive.index.tables.dialects import unindexed
 from lfscp.archive.index.tables.schema import series, study
 from lfscp.archive.index.tables.study_tables import study_label, study_source
-from lfscp.archive.index.text_search import begins, holds, names_hold, starts, words_of
 
 Text = ColumnElement[str]
 Truth = ColumnElement[bool]

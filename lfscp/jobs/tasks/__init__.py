@@ -1,0 +1,1 @@
+"""What each kind of job does, without storing the job and without the balancer."""
