@@ -7,6 +7,7 @@ workers forked from its process may as well.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -70,6 +71,7 @@ class Archive:
 
     def __init__(self, data_dir: Path, parts: Opened, options: OpenOptions) -> None:
         self.data_dir = data_dir
+        self.opened_at = time.monotonic()  # before any object comes
         self.is_closed = False
         self.arrival: Arrival | None = None
         self.files = parts.files

@@ -42,11 +42,17 @@ class Told(Protocol):
 
 
 class StudyCompletion:
-    """Looks for complete studies; for one thread."""
+    """Looks for complete studies; for one thread.
 
-    def __init__(self, index: Index, plugins: Told) -> None:
+    Args:
+        began_at: when objects could come first, by `time.monotonic`. The very first look at an
+            index tells what has come since, and since when a plug-in wants to hear.
+    """
+
+    def __init__(self, index: Index, plugins: Told, began_at: float) -> None:
         self._index = index
         self._plugins = plugins
+        self._began_at = began_at
         self._since: int | None = None
         self._looked_at = self._noted_at = float("-inf")
 
@@ -66,16 +72,21 @@ class StudyCompletion:
             ArchiveError: the index cannot be used.
         """
         every_s = min(_LOOK_EVERY_S, quiet_s / 2)
-        if not self.is_wanted or time.monotonic() - self._looked_at < every_s:
+        if not self.is_wanted:
+            self._began_at = time.monotonic()
+            return 0
+        if time.monotonic() - self._looked_at < every_s:
             return 0
         self._looked_at = time.monotonic()
         quiet_ms = int(quiet_s * 1000)
         told = 0
         with self._index.doing("look for complete studies"):
             with self._index.engine.connect() as connection:
-                until = connection.execute(select(now_ms())).scalar_one() - quiet_ms
+                now = connection.execute(select(now_ms())).scalar_one()
+                until = now - quiet_ms
                 if self._since is None:
-                    self._since = _first(connection, until)
+                    began = now - int((time.monotonic() - self._began_at) * 1000)
+                    self._since = _first(connection, until, began)
                 found = _candidates(connection, self._since - _ROUNDING_MS, until)
             for uid, last_at in found:
                 if last_at <= until and self._index.transact(lambda one: _claim(one, uid, last_at)):  # noqa: B023 - called at once
@@ -102,16 +113,18 @@ class StudyCompletion:
         self._index.transact(work)
 
 
-def _first(connection: Connection, until: int) -> int:
+def _first(connection: Connection, until: int, began: int) -> int:
     """From when on to look: where the last look ended, but not before a day ago.
 
-    The very first look tells of nothing that came before it.
+    The very first look tells of nothing that was complete before the node began.
     """
     looked = select(study_completion.c.last_at).where(
         study_completion.c.study_instance_uid == _LOOKED
     )
     before = connection.execute(looked).scalar()
-    return until + _ROUNDING_MS if before is None else max(int(before), until - _DAY_MS)
+    if before is None:
+        return min(until, began) + _ROUNDING_MS
+    return max(int(before), until - _DAY_MS)
 
 
 def _candidates(connection: Connection, since: int, until: int) -> list[tuple[str, int]]:

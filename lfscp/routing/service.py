@@ -64,7 +64,7 @@ class RoutingService:
     ) -> None:
         self._archive = archive
         self._means = means
-        self._completion = StudyCompletion(archive.index, plugins)
+        self._completion = StudyCompletion(archive.index, plugins, archive.opened_at)
         self._current = current
         lease_s = current.settings.jobs.lease_s
         self._node = node_id(archive.data_dir)

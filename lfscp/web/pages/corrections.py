@@ -12,6 +12,7 @@ from lfscp.archive.correcting import CORRECTABLE, OF_PATIENT
 from lfscp.web.actions import corrections, studies
 from lfscp.web.context import Context, Web, caller_of
 from lfscp.web.pages.answers import FormFields, render, say
+from lfscp.web.pages.templating import in_field
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 _LABELS: Final = {
@@ -82,12 +83,12 @@ def _rows(web: Web) -> dict[str, Any]:
 
 
 def _asked(web: Web, row: dict[str, Any], form: dict[str, list[str]]) -> Asked:
-    """What a form asks for: fields that differ, of the study or of all studies of its patient."""
+    """What a form asks for: changed fields, of the study or of all studies of its patient."""
     is_of_all = _first(form, "scope") == "patient"
     changes: dict[str, str] = {
         keyword: _first(form, keyword)
         for keyword in (OF_PATIENT if is_of_all else CORRECTABLE)
-        if keyword in form and _first(form, keyword) != row[COLUMNS[keyword]]
+        if keyword in form and in_field(_first(form, keyword)) != in_field(row[COLUMNS[keyword]])
     }
     if other := _first(form, "other_patient_id"):
         key = corrections.patient_named(web, other, _first(form, "other_issuer"))

@@ -27,6 +27,7 @@ _UNSEEN: Final = dict.fromkeys(
     - {ord(each) for each in "\t\n\r"},
     "\N{REPLACEMENT CHARACTER}",
 )
+_LINE_ENDS: Final = dict.fromkeys((0x0A, 0x0D))  # of which a field has none
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -53,6 +54,14 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str) and not value.isprintable():
         return value.translate(_UNSEEN)
     return value
+
+
+def in_field(value: str) -> str:
+    """A text as it comes back from the field of a form that nobody has changed.
+
+    It has no controls, as the page shows it, no ends of lines, and no spaces at its ends.
+    """
+    return str(_shown(value)).translate(_LINE_ENDS).strip()
 
 
 def _every_page(request: Request) -> dict[str, Any]:

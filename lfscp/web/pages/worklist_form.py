@@ -15,7 +15,7 @@ from pydicom.datadict import tag_for_keyword
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.web.actions.worklist import dataset_from
-from lfscp.web.pages.templating import date, time
+from lfscp.web.pages.templating import date, in_field, time
 
 Form = Mapping[str, list[str]]
 
@@ -103,7 +103,7 @@ def changed(item: Tree, form: Form) -> Tree:
 
 
 def _set(tree: Tree, field: Field, given: list[str] | None) -> None:
-    if not given or given[0] == shown(tree, field):
+    if not given or in_field(given[0]) == in_field(shown(tree, field)):
         return
     tree.update(dataset_from({field.keyword: _value(field, given[0]) or None}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -251,9 +252,10 @@ class Heard:
         self.studies.append(study_uid)
 
 
-def look(archive: Archive, heard: Heard, quiet_s: float = 30.0) -> int:
-    """What a process finds that has just started."""
-    return StudyCompletion(archive.index, heard).look(quiet_s)
+def look(archive: Archive, heard: Heard, quiet_s: float = 30.0, began_s: float = 0.0) -> int:
+    """What a process finds that has just started, of a node that began so many seconds ago."""
+    began_at = time.monotonic() - began_s
+    return StudyCompletion(archive.index, heard, began_at).look(quiet_s)
 
 
 def test_a_study_is_complete_once_for_all_nodes_without_any_route(
@@ -290,6 +292,35 @@ def test_nobody_looks_for_complete_studies_whom_no_plug_in_asks(
         assert look(archive, heard) == 0
         heard.hooks.add("study_complete")
         assert look(archive, heard) == 0  # it came before
+
+
+def test_the_first_look_tells_what_was_complete_before_it_but_not_what_was_there_before_the_node(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with open_archive(tmp_path) as archive:
+        archive.store(received(1, StudyInstanceUID="1.2.8", SeriesInstanceUID="1.2.8.1"))
+        make_older(archive, 90_000)
+        archive.store(received(2))
+        make_older(archive, 60_000)
+        heard = Heard()
+        assert look(archive, heard, began_s=120) == 1
+        assert look(archive, heard, began_s=120) == 0
+        assert heard.studies == ["1.2.3"]
+
+
+def test_a_plug_in_that_comes_later_is_not_told_of_what_came_before_it(
+    open_archive: OpenArchive, tmp_path: Path
+) -> None:
+    with open_archive(tmp_path) as archive:
+        heard = Heard()
+        heard.hooks.clear()
+        completion = StudyCompletion(archive.index, heard, time.monotonic() - 120)
+        archive.store(received(1))
+        make_older(archive, 60_000)
+        assert completion.look(30.0) == 0
+        heard.hooks.add("study_complete")
+        assert completion.look(30.0) == 0
+        assert heard.studies == []
 
 
 def test_a_paused_queue_is_not_served(open_archive: OpenArchive, tmp_path: Path) -> None:

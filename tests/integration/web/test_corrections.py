@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from tests.support.archive_datasets import received
+from tests.support.dicom_peer import until
 from tests.support.web_app import serving_archive
 
 HEADERS = {"HX-Request": "true"}
@@ -182,3 +185,43 @@ def test_the_page_shows_what_changes_before_it_is_done(page: Any) -> None:
         time.sleep(0.02)
     assert "undone" in page.get("/corrections/rows").text
     assert page.get("/api/studies/1.2.3").json()["patient_name"] == "Doe^Jane"
+
+
+def fields_of(text: str) -> dict[str, str]:
+    """The fields of the form as a browser gives them back."""
+    given = dict(re.findall(r'<input name="(\w+)" value="([^"]*)"', text))
+    given |= re.findall(r'<select name="(\w+)">.*<option value="([^"]*)" selected>', text)
+    return {name: html.unescape(value) for name, value in given.items()}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_fields_that_nobody_changed_stay_though_the_page_cannot_show_them(
+    page: Any, archive: Archive
+) -> None:
+    odd = {"PatientName": "Doe\x07^Jane", "AccessionNumber": "A\x7f1", "PatientSex": "F\x08"}
+    uids = {"StudyInstanceUID": "1.2.5", "SeriesInstanceUID": "1.2.5.1", "PatientID": "P5"}
+    archive.store(received(5, **odd, **uids))
+    before = page.get("/api/studies/1.2.5").json()
+    assert before["patient_name"] == odd["PatientName"]
+    text = page.get("/studies/1.2.5/correct").text
+    token = text.partition('data-csrf="')[2].partition('"')[0]
+    headers = {**HEADERS, "X-CSRF-Token": token}
+    fields = fields_of(text)
+    assert fields["PatientName"] == "Doe\ufffd^Jane"
+    unchanged = page.post("/studies/1.2.5/correct", data=fields, headers=headers)
+    assert "something to change" in unchanged.text
+
+    form = {**fields, "StudyDescription": "Knee", "step": "do"}
+    answer = page.post("/studies/1.2.5/correct", data=form, headers=headers)
+    assert answer.headers["HX-Redirect"] == "/corrections", answer.text
+    assert until(
+        lambda: [each["state"] for each in page.get("/api/corrections").json()] == ["to confirm"]
+    )
+    (found,) = page.get("/api/corrections").json()
+    assert found["changes"] == {"StudyDescription": "Knee"}
+    after = page.get("/api/studies/1.2.5").json()
+    for name in ("patient_name", "accession_number", "patient_sex"):
+        assert after[name] == before[name]
+    file = page.get("/api/instances/1.2.3.1.5/file").content
+    assert b"Doe\x07^Jane" in file
+    assert "\ufffd".encode() not in file

@@ -234,7 +234,7 @@ def test_the_audit_trail_names_who_added_changed_and_removed_a_peer(
 ) -> None:
     admin = {"Authorization": f"Bearer {TOKENS['admin'][0]}"}
     place = {"ae_title": "CT1", "host": "10.0.0.7", "port": 104}
-    tls = {"tls": "1", "tls_verify": "none", "may": ["store", "echo"]}
+    tls = {"says_rights": "1", "tls": "1", "tls_verify": "none", "may": ["store", "echo"]}
     trail = tmp_path / "audit.log"
     audit.start(trail, "LFSCP")
     try:

@@ -107,6 +107,7 @@ def test_saving_what_nobody_changed_changes_nothing(client: TestClient, worklist
         scheduled_step(ScheduledProcedureStepID="S2", ScheduledStationAETitle=["A", "B"]),
         PatientName="Doe^Jane=山田^太郎",
         PatientComments="kept",
+        RequestedProcedureDescription="Head\x07 and \u202eneck",
     )
     number = worklist.add(before)
     stored = dataset(worklist, number)
