@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -171,6 +172,7 @@ def is_password_hash(text: str) -> bool:
     return text.startswith("scrypt$") and text.count("$") == 5
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     if host.lower() == "localhost":

@@ -13,10 +13,11 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -262,48 +263,91 @@ class AuditMessage:
     outcome: EventOutcome = EventOutcome.SUCCESS
     reason: str = ""
 
-    def parts(self, time: str = "") -> dict[str, Any]:
-        """The whole message.
+    def to_json(self, time: str = "") -> str:
+        """One line of JSON, in ASCII.
 
         Args:
             time: of the event; now when empty.
         """
-        return {
-            "EventIdentification": self._event(time or now()),
-            "ActiveParticipant": [each.parts() for each in self.participants],
-            "AuditSourceIdentification": {
-                "AuditSourceID": self.source,
-                "AuditSourceTypeCode": [{"csd-code": "4"}],  # on a server
-            },
-            "ParticipantObjectIdentification": [each.parts() for each in self.objects],
-        }
-
-    def _event(self, time: str) -> dict[str, Any]:
-        parts: dict[str, Any] = {
-            "EventDateTime": time,
-            "EventActionCode": self.action,
-            "EventOutcomeIndicator": int(self.outcome),
-            "EventID": self.event.parts(),
-        }
-        if self.type is not None:
-            parts["EventTypeCode"] = [self.type.parts()]
-        if self.reason:
-            parts["EventOutcomeDescription"] = cut(self.reason)
-        return parts
-
-    def to_json(self, time: str = "") -> str:
-        """One line of JSON, in ASCII; `time` as in `parts`."""
-        return _encode(self.parts(time))
+        event, who, source, objects = self._written(_json_of, time)
+        return (
+            f'{{"EventIdentification":{event},"ActiveParticipant":[{",".join(who)}],'
+            f'"AuditSourceIdentification":{source},'
+            f'"ParticipantObjectIdentification":[{",".join(objects)}]}}'
+        )
 
     def to_xml(self, time: str = "") -> str:
-        """One line of XML, without a declaration; `time` as in `parts`.
+        """One line of XML, without a declaration; `time` as in `to_json`.
 
         Source: PS3.15 section A.5.1.
         """
-        root = ElementTree.Element("AuditMessage")
-        for name, value in self.parts(time).items():
-            _add(root, name, value)
-        return ElementTree.tostring(root, encoding="unicode").replace("\n", " ").replace("\r", " ")
+        event, who, source, objects = self._written(_xml_of, time)
+        text = "".join((event, *who, source, *objects))
+        return f"<AuditMessage>{text}</AuditMessage>".replace("\n", " ").replace("\r", " ")
+
+    def _written(self, write: _Write, time: str) -> tuple[str, list[str], str, list[str]]:
+        """The event, its participants, their source and their objects, each as text."""
+        said = (self.action, self.outcome, self.event, self.type, cut(self.reason))
+        return (
+            _event(write, time or now(), *said),
+            [_participant_of(write, each) for each in self.participants],
+            _source(write, self.source),
+            [write("ParticipantObjectIdentification", each.parts()) for each in self.objects],
+        )
+
+
+_Write = Callable[[str, dict[str, Any]], str]  # a part's name and content as text
+_KEPT: Final = 64  # parts as text: many messages differ in their objects alone
+
+
+@lru_cache(_KEPT)
+def _event(
+    write: _Write,
+    time: str,
+    action: str,
+    outcome: EventOutcome,
+    event: Code,
+    kind: Code | None,
+    reason: str,
+) -> str:
+    parts: dict[str, Any] = {
+        "EventDateTime": time,
+        "EventActionCode": action,
+        "EventOutcomeIndicator": int(outcome),
+        "EventID": event.parts(),
+    }
+    if kind is not None:
+        parts["EventTypeCode"] = [kind.parts()]
+    if reason:
+        parts["EventOutcomeDescription"] = reason
+    return write("EventIdentification", parts)
+
+
+def _participant_of(write: _Write, participant: Participant) -> str:
+    if len(participant.user_id) + len(participant.address) > MAX_VALUE_BYTES:
+        return write("ActiveParticipant", participant.parts())
+    return _participant(write, participant)
+
+
+@lru_cache(_KEPT)
+def _participant(write: _Write, participant: Participant) -> str:
+    return write("ActiveParticipant", participant.parts())
+
+
+@lru_cache(_KEPT)
+def _source(write: _Write, source: str) -> str:
+    parts = {"AuditSourceID": source, "AuditSourceTypeCode": [{"csd-code": "4"}]}  # on a server
+    return write("AuditSourceIdentification", parts)
+
+
+def _json_of(_: str, content: dict[str, Any]) -> str:
+    return _encode(content)
+
+
+def _xml_of(name: str, content: dict[str, Any]) -> str:
+    parent = ElementTree.Element("AuditMessage")
+    _add(parent, name, content)
+    return ElementTree.tostring(parent[0], encoding="unicode")
 
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -365,7 +409,8 @@ def _add(parent: ElementTree.Element, name: str, value: Any) -> None:
         for part, inner in value.items():
             _add(element, part, inner)
         if name == "ParticipantObjectDetail":  # its value is xs:base64Binary
-            element.set("value", base64.b64encode(value["value"].encode()).decode("ascii"))
+            detail = value["value"].encode("utf-8", "backslashreplace")
+            element.set("value", base64.b64encode(detail).decode("ascii"))
     elif name in _TEXT_ELEMENTS:
         ElementTree.SubElement(parent, name).text = _plain(value)
     else:

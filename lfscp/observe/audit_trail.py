@@ -75,7 +75,7 @@ class AuditTrail:
         self.file.write(text.replace(f'"{NO_TIME}"', f'"{m.now()}"', 1))
 
     def text(self, message: m.AuditMessage, time: str = "") -> str:
-        """A message as a line of the file; `time` as in `Message.parts`."""
+        """A message as a line of the file; `time` as in `AuditMessage.to_json`."""
         return message.to_xml(time) if self.as_xml else message.to_json(time)
 
     def may_write(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
@@ -274,8 +275,9 @@ def keys_of(identifier: bytes, transfer_syntax_uid: str) -> str:
         charset = identifiers.character_set(received)
         pairs = []
         for tag in identifiers.tags(received):
-            keyword = keyword_for_tag(tag)
-            vr = dictionary_VR(tag) if keyword else "UN"
+            if identifiers.is_empty(received, tag):
+                continue
+            keyword, vr = _keyword_and_vr(tag)
             value = "" if vr == "SQ" else identifiers.text(received, tag, vr, charset)
             if value:
                 name = keyword or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
@@ -283,3 +285,9 @@ def keys_of(identifier: bytes, transfer_syntax_uid: str) -> str:
     except Exception:  # noqa: BLE001 - odd bytes; the record holds them as they came
         return ""
     return " ".join(text for _, text in sorted(pairs, key=lambda pair: pair[0]))
+
+
+@lru_cache(maxsize=1024)
+def _keyword_and_vr(tag: int) -> tuple[str, str]:
+    keyword = keyword_for_tag(tag)
+    return keyword, dictionary_VR(tag) if keyword else "UN"

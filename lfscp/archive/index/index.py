@@ -33,6 +33,7 @@ from lfscp.archive.index.database.group_commit import GroupCommit
 from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.database.statements import compiled, statements_on
 from lfscp.archive.index.hierarchy import Hierarchy, RowVanishedError
+from lfscp.archive.index.lookups import Lookups
 from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patient
 from lfscp.archive.index.removal import Removed, delete_entity, pieces_of, prune
 from lfscp.archive.index.route_items import RouteItem, RouteItems
@@ -77,6 +78,7 @@ class Index:
     Attributes:
         engine, dialect, error, is_shared, reading, writing, transact, transaction: those of the
             `Database`, for the tables that others keep in it.
+        lookups: what requests of DICOMweb ask for.
     """
 
     def __init__(
@@ -108,6 +110,8 @@ class Index:
             database.close()
             raise
         self._statements = statements_on(self._database.dialect)
+        self.lookups = Lookups(database)
+        self._selecting_single: dict[tuple[Level, ...], str] = {}
         self._route_items = RouteItems(self._database.dialect)
         self.hierarchy = Hierarchy(self._statements)
         # By study and series UID. May be stale, as other processes delete: the foreign key tells.
@@ -330,18 +334,27 @@ class Index:
         Lists of any length are cut into pieces that every database takes. The columns are those of
         selection.SelectedRow.
         """
-        lists = [
-            (TABLES[level].c[UNIQUE_KEY[level].column], pieces_of(values))
-            for level, values in unique_keys.items()
-        ]
-        for pieces in itertools.product(*(pieces for _, pieces in lists)):
-            wanted = _SELECTED
-            for (column, _), values in zip(lists, pieces, strict=True):
-                wanted = wanted.where(column.in_(values))
+        lists = [pieces_of(values) for values in unique_keys.values()]
+        for pieces in itertools.product(*lists):
+            statement = self._selecting(dict(zip(unique_keys, pieces, strict=True)))
             with self.reading(interruption) as cursor:
-                for row in cursor.execute(*compiled(wanted, self.dialect)):
+                for row in cursor.execute(*statement):
                     interruption.look()
                     yield row
+
+    def _selecting(self, pieces: Mapping[Level, Sequence[str]]) -> tuple[str, list[Any]]:
+        """The statement of `select` for lists that it takes; that for one UID each is kept."""
+        levels, values = tuple(pieces), list(itertools.chain(*pieces.values()))
+        is_single = len(values) == len(levels)
+        if is_single and levels in self._selecting_single:
+            return self._selecting_single[levels], values
+        wanted = _SELECTED
+        for level, piece in pieces.items():
+            wanted = wanted.where(TABLES[level].c[UNIQUE_KEY[level].column].in_(piece))
+        text, values = compiled(wanted, self.dialect)
+        if is_single:
+            self._selecting_single[levels] = text
+        return text, values
 
     def placements(self, after: int = 0, limit: int = 1000) -> list[Any]:
         """The next rows by key: (id, sop_instance_uid, path, dataset_offset, size, file_size,

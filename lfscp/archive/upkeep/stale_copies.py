@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from lfscp.archive.index.browsing import browse
 from lfscp.archive.index.tables.schema import instance
 from lfscp.archive.store.disk_cache import files_of
 from lfscp.archive.store.kept_beside import METADATA, PICTURES, uid_in
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from lfscp.archive.archive import Archive
+    from lfscp.archive.index.lookups import Lookups
 
 _AT_ONCE: Final = 500  # UIDs in one question
 
@@ -32,12 +33,12 @@ def remove_stale(archive: Archive, is_stopping: Callable[[], bool] = lambda: Fal
     """Remove them; returns how many files.
 
     Raises:
-        SQLAlchemyError: the index cannot be read.
+        ArchiveError, SQLAlchemyError: the index cannot be read.
     """
     removed = 0
     with archive.index.engine.connect() as connection:
-        for folder, stale in _folders(archive):
-            for path in stale(connection, files_of(folder)):
+        for folder, stale in _folders(archive, connection):
+            for path in stale(files_of(folder)):
                 if is_stopping():
                     return removed
                 with contextlib.suppress(OSError):
@@ -47,18 +48,19 @@ def remove_stale(archive: Archive, is_stopping: Callable[[], bool] = lambda: Fal
 
 
 def _folders(
-    archive: Archive,
-) -> Iterator[tuple[Path, Callable[[Connection, Iterator[Path]], Iterator[Path]]]]:
-    yield archive.data_dir / METADATA, _old_metadata
-    yield archive.data_dir / PICTURES, _without_object
+    archive: Archive, connection: Connection
+) -> Iterator[tuple[Path, Callable[[Iterator[Path]], Iterator[Path]]]]:
+    without_object = partial(_without_object, connection)
+    yield archive.data_dir / METADATA, partial(_old_metadata, archive.index.lookups)
+    yield archive.data_dir / PICTURES, without_object
     if archive.files.is_remote:
-        yield archive.files.root, _without_object  # copies of objects in the bucket
+        yield archive.files.root, without_object  # copies of objects in the bucket
 
 
-def _old_metadata(connection: Connection, paths: Iterator[Path]) -> Iterator[Path]:
+def _old_metadata(lookups: Lookups, paths: Iterator[Path]) -> Iterator[Path]:
     for path in paths:
         found = series_in(path)
-        if found is None or browse.version_of(connection, *found[:2]) != found[2]:
+        if found is None or lookups.version_of(*found[:2]) != found[2]:
             yield path
 
 

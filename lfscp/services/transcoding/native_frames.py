@@ -202,3 +202,15 @@ def _from_cells(content: bytes, count: int, bits: int, skipped: int = 0) -> Arra
     wider = np.zeros((len(raw) // size, 4 if size < 4 else 8), np.uint8)
     wider[:, :size] = raw.reshape(-1, size)
     return wider.view(f"<u{wider.shape[1]}").reshape(-1)
+
+
+def bits_from(content: bytes, shift: int, count: int) -> bytes:
+    """So many bits from a bit on, as bytes whose last has zeros behind them."""
+    raw = np.frombuffer(content, np.uint8)
+    if shift:
+        following = np.append(raw[1:], np.uint8(0))
+        raw = (raw >> np.uint8(shift)) | (following << np.uint8(8 - shift))
+    out = raw[: -(-count // 8)].copy()
+    if count % 8:
+        out[-1] &= (1 << count % 8) - 1
+    return out.tobytes()

@@ -13,8 +13,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import IO, BinaryIO, Final, cast
 
-import numpy as np
-
 from lfscp.archive.store.partial_dataset import PartialDataset
 from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
 from lfscp.dicom.encoding.elements import Encoding
@@ -36,7 +34,12 @@ from lfscp.dicom.encoding.image_pixel import (
 from lfscp.dicom.reading.header import DEFLATED, encoding_of
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.frame_layouts import LAYOUTS, Layout, key_of
-from lfscp.services.transcoding.native_frames import NativeFrames, in_little_endian, word_bytes
+from lfscp.services.transcoding.native_frames import (
+    NativeFrames,
+    bits_from,
+    in_little_endian,
+    word_bytes,
+)
 
 PIECE: Final = 1 << 18  # bytes read at a time; whole words of any size
 _ITEM_HEAD: Final = 8  # bytes
@@ -268,7 +271,7 @@ class StoredFrames:
             return
         for at in range(begin, end, 8 * PIECE):
             until = min(at + 8 * PIECE, end)
-            yield _from_bit(self._words(at // 8, -(-until // 8)), shift, until - at)
+            yield bits_from(self._words(at // 8, -(-until // 8)), shift, until - at)
 
     def _words(self, begin: int, end: int) -> bytes:
         """Bytes of the value of uncompressed pixels, in little endian."""
@@ -287,15 +290,3 @@ class StoredFrames:
             return bytes(self.dataset.content[begin:end])
         descriptor = cast(IO[bytes], self._file).fileno()
         return os.pread(descriptor, end - begin, self._offset + begin)
-
-
-def _from_bit(content: bytes, shift: int, count: int) -> bytes:
-    """So many bits from a bit on, as bytes whose last has zeros behind them."""
-    raw = np.frombuffer(content, np.uint8)
-    if shift:
-        following = np.append(raw[1:], np.uint8(0))
-        raw = (raw >> np.uint8(shift)) | (following << np.uint8(8 - shift))
-    out = raw[: -(-count // 8)].copy()
-    if count % 8:
-        out[-1] &= (1 << count % 8) - 1
-    return out.tobytes()

@@ -71,7 +71,10 @@ def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
     Raises:
         Problem: it does not exist.
     """
-    return _row(web, "instance", browse.instance_row, instance_uid)
+    row = web.archive.index.lookups.instance_row(instance_uid)
+    if row is None:
+        raise not_found("instance", instance_uid)
+    return row
 
 
 def _row(

@@ -49,8 +49,7 @@ def metadata(asked: Asked) -> Response:
     form = form_of(asked.request)
     base = base_url(asked.request)
     uids = _uids(asked)
-    with asked.web.index() as connection:
-        version = browse.version_of(connection, *uids)
+    version = asked.web.archive.index.lookups.version_of(*uids)
     if version.startswith(_NO_INSTANCES):
         if len(uids) > 1:
             asked.web.series_metadata.forget(*uids[:2])
@@ -106,8 +105,7 @@ def _pieces(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
     with asked.web.index() as connection:
         of_study = browse.series_uids(connection, uids[0])
     for series_uid in uids[1:] or of_study:
-        with asked.web.index() as connection:
-            version = browse.version_of(connection, uids[0], series_uid)
+        version = asked.web.archive.index.lookups.version_of(uids[0], series_uid)
         left_out: list[str] = []
         made = _made(asked, (uids[0], series_uid), left_out)
         kept = asked.web.series_metadata

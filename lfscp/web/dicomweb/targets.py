@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.archive.index.browsing import browse
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.values.attributes import Level
@@ -95,8 +94,7 @@ def target_of_uids(asked: Asked, *found: str) -> Target:
     """The same by the UIDs of study, series and instance."""
     uids = dict(zip(_LEVELS.values(), found, strict=False))
     level = list(uids)[-1]
-    with asked.web.index() as connection:
-        version = browse.version_of(connection, *uids.values())
+    version = asked.web.archive.index.lookups.version_of(*found)
     instances = asked.web.archive.select(level, {key: [uid] for key, uid in uids.items()})
     if not len(instances):
         what = next(name for name, each in _LEVELS.items() if each is level)

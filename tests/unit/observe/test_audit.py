@@ -188,15 +188,59 @@ def test_a_procedure_step_is_named_with_its_study(tmp_path: Path, written_as: An
         assert study["ParticipantObjectDetail"] == [{"type": "status", "value": "COMPLETED"}]
 
 
-def test_json_is_the_same_as_the_parts() -> None:
-    who = m.Participant('A"B', "::1", is_requestor=True, role=m.SOURCE)
-    for reason in ("", 'no "room"'):
-        objects = (Patient("1", "Ä"), m.Study(STUDY, {CT: 1}, {"bytes": 2}))
-        message = m.AuditMessage("X", m.QUERY, "E", (who, who), objects, m.LOGIN, reason=reason)
-        expected, written = message.parts(), json.loads(message.to_json())
-        for each in (expected, written):
-            assert each["EventIdentification"].pop("EventDateTime").endswith("+00:00")
-        assert written == expected
+def test_a_message_is_written_whole_though_parts_of_it_were_written_before() -> None:
+    for address, kind, number in (("::1", "2", 1), ("::1", "2", 2), ("pc", "1", 2)):
+        who = m.Participant('A"B', address, is_requestor=True, role=m.SOURCE)
+        for reason in ("", 'no "room"', "none"):
+            objects = (Patient("1", "Ä"), m.Study(STUDY, {CT: number}, {}))
+            message = m.AuditMessage("X", m.QUERY, "E", (who, who), objects, m.LOGIN, reason=reason)
+            written = json.loads(message.to_json())
+            query = {"csd-code": "110112", "codeSystemName": "DCM", "originalText": "Query"}
+            login = {"csd-code": "110122", "codeSystemName": "DCM", "originalText": "Login"}
+            event = written.pop("EventIdentification")
+            assert event.pop("EventDateTime").endswith("+00:00")
+            assert event == {
+                "EventActionCode": "E",
+                "EventOutcomeIndicator": 0,
+                "EventID": query,
+                "EventTypeCode": [login],
+            } | ({"EventOutcomeDescription": reason} if reason else {})
+            both = written.pop("ActiveParticipant")
+            assert both[0] == both[1] == who.parts()
+            assert both[0]["NetworkAccessPointTypeCode"] == kind
+            source = {"AuditSourceID": "X", "AuditSourceTypeCode": [{"csd-code": "4"}]}
+            assert written.pop("AuditSourceIdentification") == source
+            parts = [each.parts() for each in objects]
+            assert written == {"ParticipantObjectIdentification": parts}
+
+            root = ElementTree.fromstring(message.to_xml())  # noqa: S314 - our own
+            assert [each.tag for each in root] == [
+                "EventIdentification",
+                *["ActiveParticipant"] * 2,
+                "AuditSourceIdentification",
+                *["ParticipantObjectIdentification"] * 2,
+            ]
+            assert (root[0].findtext("EventOutcomeDescription") or "") == reason
+            assert root[1].get("NetworkAccessPointID") == address
+            counted = root[5].find("ParticipantObjectDescription/SOPClass")
+            assert counted is not None
+            assert counted.get("NumberOfInstances") == str(number)
+
+
+@pytest.mark.parametrize("format", ["json", "xml"])
+def test_a_text_that_no_encoding_has_is_written_in_another_way(
+    tmp_path: Path,
+    format: Any,  # noqa: A002 - the setting's name
+) -> None:
+    path = tmp_path / "audit.log"
+    audit.start(path, "LFSCP", format=format)
+    try:
+        audit.queried(AuditedPeer("X\udcff", "::1"), CT, b"", {"keys": "PatientName=\udcff"})
+        audit.deleted(STUDY, {}, Patient("\udcff", "\udcff"), part="\udcff")
+    finally:
+        audit.stop()
+
+    assert len(path.read_bytes().splitlines()) == 2
 
 
 # What is long, and what repeats

@@ -17,7 +17,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    bindparam,
     func,
     select,
     tuple_,
@@ -67,28 +66,6 @@ STUDY_ROW: Final = select(
 ).select_from(study.join(patient))
 _SERIES: Final = [series.c[each.column] for each in at_level(Level.SERIES)]
 _INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
-# Built once: every frame that a viewer asks for needs it.
-_INSTANCE_ROW: Final = (
-    select(
-        instance.c.id,
-        instance.c.transfer_syntax_uid,
-        instance.c.size,
-        instance.c.path,
-        instance.c.dataset_offset,
-        instance.c.digest,
-        instance.c.received_at,
-        instance.c.calling_ae_title,
-        study.c.id.label("study_key"),
-        study.c.study_instance_uid,
-        series.c.series_instance_uid,
-        series.c.modality,
-        *_INSTANCE,
-    )
-    .join(series, instance.c.series_fk == series.c.id)
-    .join(study, series.c.study_fk == study.c.id)
-    .where(instance.c.sop_instance_uid == bindparam("uid"))
-)
-
 
 _OF_PATIENT: Final = study.c.patient_id_fk
 # As numbers to sort by; absent is 0.
@@ -216,38 +193,6 @@ def series_keys(connection: Connection, study_uid: str, series_uid: str) -> list
         .where(named(Level.SERIES, series_uid), named(Level.STUDY, study_uid))
     )
     return list(connection.execute(statement).scalars())
-
-
-def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any] | None:
-    """One instance with the UIDs above it, the key of its study and the path of its file.
-
-    None when it is not there.
-    """
-    found = connection.execute(_INSTANCE_ROW, {"uid": sop_instance_uid})
-    row = found.mappings().first()
-    return None if row is None else dict(row)
-
-
-def version_of(
-    connection: Connection, study_uid: str, series_uid: str = "", instance_uid: str = ""
-) -> str:
-    """A text that changes when an instance of a study, or of a series, comes, goes or changes."""
-    statement = (
-        select(
-            func.count(instance.c.id),
-            func.max(instance.c.id),
-            func.max(instance.c.received_at),
-            func.sum(instance.c.size),
-        )
-        .join(series, instance.c.series_fk == series.c.id)
-        .join(study, series.c.study_fk == study.c.id)
-        .where(study.c.study_instance_uid == study_uid)
-    )
-    if series_uid:
-        statement = statement.where(series.c.series_instance_uid == series_uid)
-    if instance_uid:
-        statement = statement.where(instance.c.sop_instance_uid == instance_uid)
-    return "|".join(map(str, connection.execute(statement).one()))
 
 
 def series_uids(connection: Connection, study_uid: str) -> list[str]:

@@ -8,8 +8,9 @@ Source: PS3.18 sections 8.3.4 and 10.6.1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from http import HTTPStatus
 from typing import Final
 
@@ -211,16 +212,19 @@ class _Reading:
 
     def _returned(self) -> None:
         named = max(self._within, key=LEVELS.index, default=None)
-        for keyword in without_being_asked(self._level, named):
-            self._include(keyword)
+        self._include_own(_own_paths(self._level, named))
         for value in self._given("includefield"):
             for name in filter(None, map(str.strip, value.split(","))):
                 if name.lower() == "all":
-                    for keyword in everything(self._level):
-                        self._include(keyword)
+                    self._include_own(_all_paths(self._level))
                 else:
                     self._include(name)
                     self._named.add(name_of((path_of(name) or (0,))[:1]))
+
+    def _include_own(self, paths: Iterable[Path]) -> None:
+        """Return what the index has of each match of this level."""
+        for path in paths:
+            put(self._keys, path, empty_of(path[-1]))
 
     def _include(self, name: str) -> None:
         path = path_of(name)
@@ -265,6 +269,21 @@ class _Reading:
         else:
             added = [ObjectKey(tag) for tag in dict.fromkeys(self._private)]
         return replace(query, object_keys=(*query.object_keys, *added))
+
+
+@cache
+def _own_paths(level: Level, named: Level | None) -> tuple[Path, ...]:
+    return _paths_of(without_being_asked(level, named))
+
+
+@cache
+def _all_paths(level: Level) -> tuple[Path, ...]:
+    return _paths_of(everything(level))
+
+
+def _paths_of(names: Iterable[str]) -> tuple[Path, ...]:
+    paths = (path_of(name) for name in names)
+    return tuple(path for path in paths if path is not None and path[0] not in _ALWAYS)
 
 
 def _creator_of(tag: int) -> int:

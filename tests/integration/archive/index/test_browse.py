@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from lfscp.archive.index.browsing import browse, study_pages
+from lfscp.archive.index.lookups import INSTANCE
 from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import add, steps
 
@@ -103,7 +104,6 @@ def test_a_series_is_pictured_by_its_middle_instance(connection):
 def test_what_is_not_there_is_none(connection):
     assert browse.study_row(connection, "9") is None
     assert browse.series_row(connection, "9") is None
-    assert browse.instance_row(connection, "9") is None
     assert browse.series_of(connection, 999_999) == []
 
 
@@ -115,7 +115,7 @@ def test_what_is_not_there_is_none(connection):
         lambda connection: browse.patients(connection),
         lambda connection: series_of(connection, "1.3"),
         lambda connection: instances_of(connection, "1.3.1"),
-        lambda connection: browse.instance_row(connection, "1.3.1.9"),
+        lambda connection: connection.execute(INSTANCE, {"uid": "1.3.1.9"}),
         lambda connection: study_pages.modalities(connection),
     ],
 )
