@@ -149,8 +149,8 @@ class Correction:
         Returns:
             The number of objects that were written.
         Raises:
-            ArchiveError: it is protected or gone, or something cannot be read or written; the
-                study is as it was.
+            CorrectionEndedError: it was undone meanwhile; the study is as it was.
+            ArchiveError: it is protected or gone, or something cannot be read or written; likewise.
             DatasetError: an object of it cannot be changed; likewise.
         """
         self.archive.require_present(_WHAT)
@@ -315,7 +315,8 @@ def confirm(archive: Archive, correction_id: str) -> None:
     """Give up the old objects of a correction.
 
     Raises:
-        ArchiveError: it has ended, the index cannot be written to, or the objects' volume is away.
+        ArchiveError: it has ended, or not come to its end yet; the index cannot be written to, or
+            the objects' volume is away.
     """
     archive.require_present("confirm the correction")
     index = archive.index

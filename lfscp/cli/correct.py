@@ -225,6 +225,7 @@ def _perform(archive: Archive, settings: Settings, asked: Asked, who: tuple[str,
     """Correct the studies; how many could not be."""
     from lfscp.archive.correcting import Correction
     from lfscp.archive.errors import ArchiveError
+    from lfscp.archive.index.correction_states import CorrectionEndedError
     from lfscp.dicom.errors import DatasetError
 
     correction_id, user = who
@@ -236,6 +237,9 @@ def _perform(archive: Archive, settings: Settings, asked: Asked, who: tuple[str,
         for row in asked.rows:
             try:
                 correction.correct(row["id"])
+            except CorrectionEndedError:
+                undone = f"correction {correction_id} was undone while it ran"
+                raise CommandError(f"{undone}; the studies are as they were") from None
             except (ArchiveError, DatasetError) as error:
                 failed += 1
                 warn(f"{row['study_instance_uid']}: {error}")

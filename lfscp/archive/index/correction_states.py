@@ -59,11 +59,13 @@ def begin(
     require_open(connection, correction_id, "correct the study")
 
 
-def require_open(connection: Connection, correction_id: str, what: str) -> None:
+def require_open(connection: Connection, correction_id: str, what: str) -> CorrectionState:
     """Refuse a correction that was confirmed or undone; hold one that was not, until the end.
 
     Args:
         what: is to be done.
+    Returns:
+        How far it is.
     Raises:
         CorrectionEndedError: it was, maybe by another node just now.
         ArchiveError: there is none.
@@ -74,6 +76,7 @@ def require_open(connection: Connection, correction_id: str, what: str) -> None:
         raise ArchiveError(what, "there is no such correction")
     if state in _ENDED:
         raise CorrectionEndedError(what, f"the correction is {state} already")
+    return CorrectionState(state)
 
 
 def set_state(connection: Connection, correction_id: str, state: CorrectionState) -> None:

@@ -183,9 +183,11 @@ def confirm(connection: Connection, correction_id: str) -> list[str]:
     Returns:
         Their files, which are in `removal` now.
     Raises:
-        ArchiveError: it has ended.
+        ArchiveError: it has ended, or not all is corrected yet; nothing is changed.
     """
-    require_open(connection, correction_id, "confirm the correction")
+    what = "confirm the correction"
+    if require_open(connection, correction_id, what) is CorrectionState.RUNNING:
+        raise ArchiveError(what, "it has not come to its end", "wait for it, or undo what is done")
     unused = [each["path"] for each in _kept_of(connection, correction_id)]
     _forget(connection, correction_id, unused)
     set_state(connection, correction_id, CorrectionState.CONFIRMED)

@@ -54,6 +54,8 @@ def _correct(job: Job, control: Control, archive: Archive, settings: Settings) -
             control.check()
             try:
                 correction.correct(key)
+            except CorrectionEndedError as error:
+                return JobEnd(State.FAILED, str(error))
             except (ArchiveError, DatasetError) as error:
                 failed += 1
                 progress.failed += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lfscp.archive import correctable, correcting
 from lfscp.archive.correctable import MAX_STUDIES, Asked
@@ -16,6 +16,8 @@ from lfscp.web.actions.jobs import job_of, submit
 from lfscp.web.actions.studies import study_row
 from lfscp.web.context import Web
 from lfscp.web.problems import Problem, not_found
+
+_UNDONE: Final = "undone"
 
 
 def of_study(web: Web, study_uid: str, key: int | None, changes: Mapping[str, Any]) -> Asked:
@@ -123,7 +125,7 @@ def undo(web: Web, correction_id: str) -> dict[str, Any]:
     Raises:
         Problem: there is no such correction, it does not wait for that, or it cannot be done now.
     """
-    _require_to_confirm(web, correction_id, "undone")
+    _require_to_confirm(web, correction_id, _UNDONE)
     correcting.undo(web.archive, correction_id)
     return one(web, correction_id)
 
@@ -132,8 +134,8 @@ def _require_to_confirm(web: Web, correction_id: str, what: str) -> None:
     state = one(web, correction_id)["state"]
     if _runs(web, correction_id):
         state = CorrectionState.RUNNING
-    elif state == CorrectionState.RUNNING:
-        return  # its job was ended by a crash, and cancelled
+    elif state == CorrectionState.RUNNING and what == _UNDONE:
+        return  # a command runs it, which then ends; or its job was ended by a crash, and cancelled
     if state != CorrectionState.TO_CONFIRM:
         raise Problem(409, f"a correction that is {state} cannot be {what}")
 

@@ -13,6 +13,7 @@ from pydicom import dcmread
 from sqlalchemy import delete, insert, select
 
 from lfscp.archive.archive import Archive, StoreOutcome
+from lfscp.archive.correctable import Asked
 from lfscp.archive.correcting import (
     Correction,
     CorrectionError,
@@ -28,6 +29,9 @@ from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.maintenance_tables import removal
 from lfscp.archive.index.tables.schema import instance, patient, study
 from lfscp.archive.upkeep.check import check
+from lfscp.cli.correct import _perform
+from lfscp.cli.errors import CommandError
+from lfscp.config import Settings
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 
@@ -388,3 +392,87 @@ def test_what_was_is_told(archive: Archive) -> None:
 def test_what_cannot_be_is_refused(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(CorrectionError, match=expected):
         require_changes(changes)
+
+
+def two_studies(archive: Archive) -> list[int]:
+    store(archive, 1, 2)
+    store(archive, 3, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1")
+    return [key_of(archive), key_of(archive, "1.2.4")]
+
+
+def running(archive: Archive, **more: Any) -> Correction:
+    made = Correction(archive, "c1", {"PatientName": "Roe^Mary"}, "LFSCP", "admin", **more)
+    made.begin()
+    return made
+
+
+def test_a_correction_that_is_undone_while_it_runs_corrects_nothing_more(archive: Archive) -> None:
+    first, second = two_studies(archive)
+    before = state(archive)
+    correction = running(archive)
+    assert correction.correct(first) == 2
+    undo(archive, "c1")
+    with pytest.raises(CorrectionEndedError, match="undone already"):
+        correction.correct(second)
+    correction.end()
+    assert state(archive) == before
+    assert not findings(archive)
+    with archive.index.engine.connect() as connection:
+        (found,) = correction_states.list_corrections(connection)
+    assert (found["state"], found["kept_bytes"]) == ("undone", 0)
+
+
+def test_a_correction_that_is_undone_while_objects_are_written_leaves_none(
+    archive: Archive,
+) -> None:
+    first, second = two_studies(archive)
+    before = state(archive)
+    written: list[int] = []
+
+    def look(size: int) -> None:
+        written.append(size)
+        if len(written) == 3:  # the first study is done, the object of the second is written
+            undo(archive, "c1")
+
+    correction = running(archive, look=look)
+    assert correction.correct(first) == 2
+    with pytest.raises(CorrectionEndedError, match="undone already"):
+        correction.correct(second)
+    assert state(archive) == before
+    assert not findings(archive)
+    assert not [each for each in archive.files.incoming.iterdir() if each.is_file()]
+
+
+def test_a_correction_is_confirmed_when_all_is_corrected(archive: Archive) -> None:
+    first, second = two_studies(archive)
+    correction = running(archive)
+    correction.correct(first)
+    half = state(archive)
+    with pytest.raises(ArchiveError, match="not come to its end"):
+        confirm(archive, "c1")
+    assert state(archive) == half
+    correction.correct(second)
+    correction.end()
+    confirm(archive, "c1")
+    assert {row["patient_name"] for row in rows(archive)} == {"Roe^Mary"}
+    assert not findings(archive)
+
+
+def test_the_command_says_that_somebody_has_undone_its_correction(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = two_studies(archive)
+    before = state(archive)
+    asked = Asked([each for each in rows(archive) if each["id"] in keys], {"PatientName": "R"})
+    correct_one = Correction.correct
+
+    def correct_and_undo(self: Correction, study_key: int) -> int:
+        number = correct_one(self, study_key)
+        undo(archive, self.id)
+        return number
+
+    monkeypatch.setattr(Correction, "correct", correct_and_undo)
+    with pytest.raises(CommandError, match="c1 was undone while it ran; the studies are as they"):
+        _perform(archive, Settings(), asked, ("c1", "admin"))
+    assert state(archive) == before
+    assert capsys.readouterr().err == ""

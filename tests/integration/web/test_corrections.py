@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from lfscp.archive.archive import Archive
+from lfscp.archive.correctable import studies_named
+from lfscp.archive.correcting import Correction
+from lfscp.archive.index.correction_states import CorrectionEndedError
 from lfscp.config import Settings
 from tests.support.archive_datasets import received
 from tests.support.dicom_peer import until
@@ -225,3 +228,23 @@ def test_fields_that_nobody_changed_stay_though_the_page_cannot_show_them(
     file = page.get("/api/instances/1.2.3.1.5/file").content
     assert b"Doe\x07^Jane" in file
     assert "\ufffd".encode() not in file
+
+
+def test_a_correction_that_a_command_runs_can_be_undone_and_not_be_confirmed(
+    page: Any, archive: Archive
+) -> None:
+    with archive.index.engine.connect() as connection:
+        found = [studies_named(connection, uid) for uid in ("1.2.3", "1.2.9")]
+    keys = [row["id"] for (row,) in found]
+    running = Correction(archive, "c9", {"PatientName": "Doe^John"}, "LFSCP", "uid 0")
+    running.begin()
+    running.correct(keys[0])
+    refused = page.post("/api/corrections/c9/confirm")
+    assert refused.status_code == 409
+    assert "running cannot be confirmed" in refused.json()["detail"]
+    assert page.post("/api/corrections/c9/undo").json()["state"] == "undone"
+    with pytest.raises(CorrectionEndedError):
+        running.correct(keys[1])
+    running.end()
+    names = {page.get(f"/api/studies/{uid}").json()["patient_name"] for uid in ("1.2.3", "1.2.9")}
+    assert names == {"Doe^Jane", "Roe^Mary"}
