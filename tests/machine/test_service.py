@@ -9,6 +9,8 @@ import pytest
 from tests.support import debian_machine
 from tests.support.debian_machine import LFSCP, ROOT, Machine
 
+# The first one waits for the machine, which is made of packages.
+pytestmark = pytest.mark.timeout(900)
 NODE = "LFSCP@127.0.0.1:11112"
 OBJECT = "/opt/lfscp/lib/python3*/site-packages/pydicom/data/test_files/CT_small.dcm"
 PATIENT = "1CT1"

@@ -85,7 +85,7 @@ def prepared(folder: Path) -> Path:
     root = folder / suite
     if not root.exists():
         part = folder / f"{suite}.part"
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
         _run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", suite, str(part))
         part.rename(root)
     wheels = folder / "wheels"
@@ -101,6 +101,14 @@ def prepared(folder: Path) -> Path:
     mount = f"--bind-ro={wheels}:/wheels"
     _run(*_NSPAWN, f"--directory={root}", mount, "sh", "-c", install)
     return root
+
+
+def _remove(part: Path) -> None:
+    """Remove what a debootstrap left that was broken off; the kernel's files are mounted in it."""
+    for each in ("proc", "sys"):
+        if (part / each).is_mount():
+            _run("umount", str(part / each))
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def _suite() -> str:
