@@ -143,7 +143,7 @@ def _by_quality(ranges: Iterable[MediaRange]) -> list[MediaRange]:
     return sorted(ranges, key=lambda each: (-each.quality, "*" in each.media_type))
 
 
-def wanted_forms(request: Request) -> Sequence[Wanted]:
+def wanted_forms(request: Request) -> list[Wanted]:
     """The forms that a client takes, best first.
 
     Raises:
@@ -152,11 +152,11 @@ def wanted_forms(request: Request) -> Sequence[Wanted]:
     in_query = tuple(request.query_params.getlist("accept"))
     lines = tuple(request.headers.getlist("accept"))
     is_usual = sum(map(len, (*in_query, *lines))) <= _USUAL
-    return (_wanted if is_usual else _wanted.__wrapped__)(in_query, lines)
+    return list((_wanted if is_usual else _wanted.__wrapped__)(in_query, lines))
 
 
 @lru_cache(256)
-def _wanted(in_query: tuple[str, ...], lines: tuple[str, ...]) -> Sequence[Wanted]:
+def _wanted(in_query: tuple[str, ...], lines: tuple[str, ...]) -> tuple[Wanted, ...]:
     ranges = _accepted(in_query, lines)
     refused = {each.media_type for each in ranges if not each.quality}
     forms = _forms(each for each in ranges if each.quality)
