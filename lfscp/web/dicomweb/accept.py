@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -22,6 +23,7 @@ ANY: Final = "*/*"
 MULTIPART: Final = "multipart/related"
 AS_STORED: Final = "*"  # as a transfer syntax
 MAX_RANGES: Final = 100
+_USUAL: Final = 500  # characters of what is kept as it was read
 _TOKEN: Final = re.compile(r'[^\s;,="]+')
 # Possessive: no text takes more than one pass.
 _PARAMETER: Final = re.compile(
@@ -123,16 +125,15 @@ def _quality(text: str) -> float:
     return value
 
 
-def accepted(request: Request) -> list[MediaRange]:
+def _accepted(in_query: Iterable[str], lines: Iterable[str]) -> list[MediaRange]:
     """What a request accepts, the query parameter's before the header's; anything if it is silent.
 
     Raises:
         Problem: it cannot be read.
     """
     # A plus sign in a query is a space: application/dicom+json.
-    in_query = [text.strip().replace(" ", "+") for text in request.query_params.getlist("accept")]
-    found = _by_quality(each for text in in_query for each in media_ranges(text))
-    lines = request.headers.getlist("accept")
+    texts = [text.strip().replace(" ", "+") for text in in_query]
+    found = _by_quality(each for text in texts for each in media_ranges(text))
     found += _by_quality(each for line in lines for each in media_ranges(line))
     return found or [MediaRange(ANY)]
 
@@ -148,13 +149,18 @@ def wanted_forms(request: Request) -> list[Wanted]:
     Raises:
         Problem: Accept cannot be read.
     """
-    ranges = accepted(request)
+    in_query = tuple(request.query_params.getlist("accept"))
+    lines = tuple(request.headers.getlist("accept"))
+    is_usual = sum(map(len, (*in_query, *lines))) <= _USUAL
+    return list((_wanted if is_usual else _wanted.__wrapped__)(in_query, lines))
+
+
+@lru_cache(256)
+def _wanted(in_query: tuple[str, ...], lines: tuple[str, ...]) -> tuple[Wanted, ...]:
+    ranges = _accepted(in_query, lines)
     refused = {each.media_type for each in ranges if not each.quality}
-    return [
-        form
-        for form in _forms(each for each in ranges if each.quality)
-        if form.media_type not in refused
-    ]
+    forms = _forms(each for each in ranges if each.quality)
+    return tuple(form for form in forms if form.media_type not in refused)
 
 
 def _forms(ranges: Iterable[MediaRange]) -> Iterator[Wanted]:

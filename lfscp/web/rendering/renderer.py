@@ -90,6 +90,12 @@ class Wanted:
         usual = self.window is None and self.quality == JPEG_QUALITY
         return usual and self.viewport is None and self.region is None
 
+    def task(self) -> dict[str, Any]:
+        """What a rendering process is asked for."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        parts = {name: asdict(found[name]) for name in ("window", "region") if found[name]}
+        return {"task": "draw", **found, **parts}
+
 
 class Rendered:
     """A rendered picture or list: in memory when it is small, else in a file.
@@ -187,7 +193,7 @@ class Renderer:
             name = f"{digest}-{frame}-{wanted.edge}{plain}.{wanted.encoding}"
             if kept := self._cache.open(sop_instance_uid, name):
                 return _kept(kept)
-        answer = self._run(path, sop_instance_uid, {"task": "draw", **asdict(wanted)}, state)
+        answer = self._run(path, sop_instance_uid, wanted.task(), state)
         if name:
             self._cache.write(sop_instance_uid, name, answer.content)
         if not isinstance(answer.content, bytes):

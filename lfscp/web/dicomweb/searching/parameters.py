@@ -263,12 +263,11 @@ class _Reading:
         require_within_limits(identifier, max_values)
         is_fuzzy = any(text.lower() == "true" for text in self._given("fuzzymatching"))
         query = parse_query(identifier, Model.STUDY_ROOT, relational=True, fuzzy_names=is_fuzzy)
-        if query.level is not Level.IMAGE:
+        added = [ObjectKey(tag) for tag in dict.fromkeys(self._private)]
+        if self._of_objects:
             own = read_identifier(self._identifier(self._of_objects), EXPLICIT_VR_LITTLE_ENDIAN)
             added = [object_key(own, tag) for tag in sorted(self._of_objects)]
-        else:
-            added = [ObjectKey(tag) for tag in dict.fromkeys(self._private)]
-        return replace(query, object_keys=(*query.object_keys, *added))
+        return replace(query, object_keys=(*query.object_keys, *added)) if added else query
 
 
 @cache
