@@ -196,7 +196,9 @@ def run_retrieve(data: bytes) -> None:
     asked, text = _asked(accept, query), path.decode("utf-8", "surrogateescape")
     with suppress(Problem):
         wanted = wanted_forms(asked.request)
-        assert len(accepted(asked.request)) <= 2 * MAX_RANGES
+        headers, query = asked.request.headers, asked.request.query_params
+        found = accepted(query.getlist("accept"), headers.getlist("accept"))
+        assert len(found) <= 2 * MAX_RANGES
         for stored in _SYNTAXES[len(data) % 7 :: 7]:
             for kind in (True, False):
                 with suppress(Problem):

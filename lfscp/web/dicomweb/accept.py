@@ -125,7 +125,7 @@ def _quality(text: str) -> float:
     return value
 
 
-def _accepted(in_query: Iterable[str], lines: Iterable[str]) -> list[MediaRange]:
+def accepted(in_query: Iterable[str], lines: Iterable[str]) -> list[MediaRange]:
     """What a request accepts, the query parameter's before the header's; anything if it is silent.
 
     Raises:
@@ -157,7 +157,7 @@ def wanted_forms(request: Request) -> list[Wanted]:
 
 @lru_cache(256)
 def _wanted(in_query: tuple[str, ...], lines: tuple[str, ...]) -> tuple[Wanted, ...]:
-    ranges = _accepted(in_query, lines)
+    ranges = accepted(in_query, lines)
     refused = {each.media_type for each in ranges if not each.quality}
     forms = _forms(each for each in ranges if each.quality)
     return tuple(form for form in forms if form.media_type not in refused)
