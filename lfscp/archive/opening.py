@@ -26,6 +26,7 @@ from lfscp.archive.index.database.database import (
 )
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.objects_identity import bind, known
+from lfscp.archive.late_sync import restore
 from lfscp.archive.left_overs import clear_incoming
 from lfscp.archive.node_id import node_id
 from lfscp.archive.store.bucket.object_probe import recognise_bucket
@@ -148,6 +149,8 @@ def _open(data_dir: Path, options: OpenOptions, lock: int, parts: ExitStack) -> 
         if not index.is_shared:
             with index.doing("open the index"):
                 name_archive(index)
+        with index.doing("restore files"):
+            restore(index, files)
         with without_commands(data_dir) as are_alone:
             if are_alone:
                 may_judge = was_there or bool(index.placements(limit=1))

@@ -16,7 +16,7 @@ nothing counts as stored.
 UIDs are checked where they are read (dicom/reading/header.py) before they reach a path here.
 """
 
-# ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call
+# ruff: noqa: PTH103, PTH104, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call
 
 from __future__ import annotations
 
@@ -102,6 +102,22 @@ class ObjectFiles:
         write_file(path, header, dataset, sync=self._sync and is_synced)
         return Piece(path, len(header) + len(dataset), is_synced)
 
+    @property
+    def may_sync_later(self) -> bool:
+        """Whether files are synced at all, and one call puts many and their names on disk."""
+        return self._sync and self._is_named_by_sync
+
+    def write_again(self, relative: str, content: bytes) -> None:
+        """Write the whole file of an object once more; it is not synced.
+
+        Raises:
+            OSError, OutOfResourcesError: it cannot be written.
+        """
+        piece, path = self._new_name(""), f"{self._root}/{relative}"
+        write_file(piece, content, b"", sync=False)
+        _make_folder(os.path.dirname(path))
+        os.rename(piece, path)
+
     def _new_name(self, more: str) -> str:
         return f"{self._incoming}/{os.getpid()}-{next(self._numbers)}{more}{PART}"
 
@@ -144,7 +160,9 @@ class ObjectFiles:
         return f"{study_uid}/{series_uid}/{name}"
 
     def _sync_placed(self, piece: Piece, folder: _OpenFolder) -> None:
-        """Have a piece and its name on disk."""
+        """Have a piece and its name on disk, unless the index keeps its bytes."""
+        if piece.content:
+            return
         if not piece.is_synced:
             descriptor = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
