@@ -5,9 +5,11 @@ row is committed with the bytes of its file, in the table `unsynced_object`: wha
 be written again. One call then syncs all files of the second, and their bytes leave the index.
 
 Rules: a process takes only bytes out of the index that it has put there itself, and only after a
-sync of what was written before it looked. Where a sync fails, the bytes stay, and the process syncs
-each file as it stores it from then on. The next start writes files again whatever they look like:
-after a failed sync, what is read need not be what is on disk.
+sync of what was written before it looked. After it a new file must get to the disk: an old Linux
+says of a file system without its journal that it is synced. Where a sync fails, the bytes stay, and
+the process syncs each file as it stores it from then on. The next start writes files again whatever
+they look like: after a failed sync, what is read need not be what is on disk. It does so only if no
+command is at work, which may just delete or replace them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,7 +30,7 @@ from lfscp.archive.store.files import ObjectFiles, instance_of
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lfscp.archive.index.index import Index
     from lfscp.archive.store.object_store import ObjectStore
@@ -112,11 +114,13 @@ class LateSync:
         writer = writer_name()
         with self._index.reading() as cursor:
             ((last,),) = cursor.execute(_LAST, (writer,)).fetchall()
-        if last is None or self._has_failed:
+        if self._has_failed:
+            return
+        if last is None:  # the stores have failed, or were committed already
+            self._kept_bytes = 0
             return
         try:
-            self._require_same_disk()
-            sync_file_system(self._descriptor)
+            self._sync_files()
         except OSError as error:
             self._has_failed = True
             LOG.error("files not synced", reason=error.strerror or str(error))  # noqa: TRY400 - our own logger
@@ -125,10 +129,13 @@ class LateSync:
             cursor.execute(_SYNCED, (writer, last))
         self._kept_bytes = 0
 
-    def _require_same_disk(self) -> None:
-        assert self._files is not None  # noqa: S101 - else nothing is noted
-        if os.fstat(self._descriptor).st_dev != self._files.root.stat().st_dev:
-            raise OSError(f"{self._files.root} is on another volume than before")
+    def _sync_files(self) -> None:
+        files = self._files
+        assert files is not None  # noqa: S101 - else nothing is noted
+        if os.fstat(self._descriptor).st_dev != files.root.stat().st_dev:
+            raise OSError(f"{files.root} is on another volume than before")
+        sync_file_system(self._descriptor)
+        files.require_journal()
 
     def close(self) -> None:
         """Sync now, and end the thread."""
@@ -154,41 +161,47 @@ def restore(index: Index, files: ObjectStore) -> None:
         return
     with index.reading() as cursor:
         kept = cursor.execute(_KEPT).fetchall()
-        for key, _, path in kept:
-            _restore_one(cursor, key, path, files)
-    if not kept:
-        return
-    _sync_root(files)
+        if not kept:
+            return
+        with _synced(files):
+            count = sum(_restore_one(cursor, key, path, files) for key, _, path in kept)
     with index.transaction() as cursor:
         cursor.executemany(_RESTORED, kept)
+    LOG.info("files of the last seconds written again", files=count)
 
 
 def restore_from(connection: sqlite3.Connection, files: ObjectFiles) -> None:
     """The same from an index that is to be built anew; what cannot be read of it is left out."""
-    with suppress(sqlite3.Error):
+    with _synced(files), suppress(sqlite3.Error):
         for key, _, path in connection.execute(_KEPT).fetchall():
             with suppress(sqlite3.Error):
                 _restore_one(connection.cursor(), key, path, files)
-    _sync_root(files)
 
 
-def _restore_one(cursor: Any, key: int, path: str, files: ObjectFiles) -> None:
+def _restore_one(cursor: Any, key: int, path: str, files: ObjectFiles) -> bool:
+    """Write a file again, unless its name is another object's by now, or nobody's; whether."""
     said = cursor.execute(_SAID, (instance_of(path), path, path)).fetchall()
     for (content,) in cursor.execute(_CONTENT, (key, path)).fetchall():
         if any(_is_of(content, offset, digest) for offset, digest in said):
             files.write_again(path, content)
+            return True
+    return False
 
 
 def _is_of(content: bytes, offset: int, digest: str) -> bool:
-    """Whether bytes are those of an object: its file's name may be another object's by now."""
+    """Whether bytes are those of an object."""
     algorithm = algorithm_of(digest)
     return bool(algorithm) and digest_of(memoryview(content)[offset:], algorithm) == digest
 
 
-def _sync_root(files: ObjectFiles) -> None:
+@contextmanager
+def _synced(files: ObjectFiles) -> Iterator[None]:
+    """Have what is written meanwhile on disk; it is told of losses since the beginning."""
     descriptor = os.open(files.root, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        yield
         sync_file_system(descriptor)
+        files.require_journal()
     finally:
         os.close(descriptor)
 

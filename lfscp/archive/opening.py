@@ -149,10 +149,10 @@ def _open(data_dir: Path, options: OpenOptions, lock: int, parts: ExitStack) -> 
         if not index.is_shared:
             with index.doing("open the index"):
                 name_archive(index)
-        with index.doing("restore files"):
-            restore(index, files)
         with without_commands(data_dir) as are_alone:
             if are_alone:
+                with index.doing("restore files"):
+                    restore(index, files)
                 may_judge = was_there or bool(index.placements(limit=1))
                 clear_incoming(files, index, may_judge=may_judge)
     return Opened(files, index, space, presence, node, lock)

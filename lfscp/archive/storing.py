@@ -131,10 +131,10 @@ class Storing:
         finally:
             if piece.path != str(received.spooled_path):
                 self.files.discard(piece)
+            if piece.content:
+                self._late_sync.note()
         if self._in_doubt:
             self._in_doubt.settle()
-        if piece.content:
-            self._late_sync.note()
         return Stored(
             outcome, result.study_uid, result.series_uid, placement.size, result.notes, header
         )
@@ -185,6 +185,8 @@ class Storing:
             raise
         if isinstance(result, Existing) and result.is_of(placement):
             # An attempt had succeeded unheard, or the file was missing.
+            if placement.content:
+                self.index.keep_content(placement)
             note = f"the row of {header.sop_instance_uid} was there already, its file is now"
             return Added(result.study_uid, result.series_uid, (note,), placement.path)
         return result

@@ -183,6 +183,18 @@ class Index:
             raise self._out_of_resources(error, patience) from None
         return header
 
+    def keep_content(self, placement: Placement) -> None:
+        """Keep the bytes of a file that is not synced yet, and whose row is there already.
+
+        Raises:
+            OutOfResourcesError: the database cannot take them.
+        """
+        try:
+            with self._database.transaction() as cursor:
+                self._keep(cursor, placement.path, placement.content)
+        except self.error as error:
+            raise self._out_of_resources(error, Patience()) from None
+
     def _insert_one(self, row: _Row) -> _Inserted:
         return self._insert([row])[0]
 

@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from lfscp.archive.durability import PART, Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
-from lfscp.archive.store.file_systems import is_named_by_sync
+from lfscp.archive.store.file_systems import is_named_by_sync, tells_of_losses
 from lfscp.archive.store.identity import folder_identity
 from lfscp.archive.store.object_store import Piece, Placement, Uids
 from lfscp.observe import metrics
@@ -105,7 +105,23 @@ class ObjectFiles:
     @property
     def may_sync_later(self) -> bool:
         """Whether files are synced at all, and one call puts many and their names on disk."""
-        return self._sync and self._is_named_by_sync
+        return self._sync and self._is_named_by_sync and tells_of_losses()
+
+    def require_journal(self) -> None:
+        """Have a new file on disk: with it are all names that were made before.
+
+        A file system that has given up its journal makes none, but may say that all is synced.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        path = self._new_name("")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            _unlink(path)
 
     def write_again(self, relative: str, content: bytes) -> None:
         """Write the whole file of an object once more; it is not synced.

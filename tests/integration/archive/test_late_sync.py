@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lfscp.archive import late_sync
 from lfscp.archive.archive import Archive, StoreOutcome
+from lfscp.archive.correcting import Correction, undo
+from lfscp.archive.data_folder import COMMANDS_FILE
+from lfscp.archive.errors import OutOfResourcesError
+from lfscp.archive.index import browse
 from lfscp.archive.index.database.database import sqlite_url
+from lfscp.archive.index.tables.maintenance_tables import writer_name
 from lfscp.archive.store import files as object_files
+from lfscp.archive.store.files import ObjectFiles
+from lfscp.archive.upkeep.backup import backup
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.rebuild import rebuild
+from lfscp.archive.upkeep.restore import restore
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import encoded, received
 
@@ -205,3 +215,111 @@ def test_an_index_that_is_built_anew_has_what_the_old_one_kept(archive: Archive)
     assert [found for found in findings if not isinstance(found, Path)] == []
     with Archive.open(after) as again:
         assert dataset_in(again) == encoded(1)
+
+
+def test_an_object_whose_file_was_missing_is_kept_as_it_comes_again(archive: Archive) -> None:
+    archive.store(received(1))
+    archive._storing._late_sync._sync()
+    (archive.data_dir / PATH).unlink()
+    assert archive.store(received(1)).outcome is StoreOutcome.REPLACED
+    after = cut(archive)
+    empty(after / PATH)
+    with Archive.open(after) as again:
+        assert dataset_in(again) == encoded(1)
+
+
+def test_what_a_correction_replaced_is_written_again(archive: Archive) -> None:
+    archive.store(received(1, PatientName="Wrong^Name"))
+    with archive.index.engine.connect() as connection:
+        found = browse.study_row(connection, "1.2.3")
+    assert found is not None
+    correction = Correction(archive, "c1", {"PatientName": "Right^Name"}, "NODE")
+    correction.begin()
+    assert correction.correct(int(found["id"])) == 1
+    correction.end()
+    after = cut(archive)
+    empty(after / PATH)
+    with Archive.open(after) as again:
+        undo(again, "c1")
+        assert dataset_in(again) == encoded(1, PatientName="Wrong^Name")
+        assert list(check(again)) == []
+
+
+def test_a_backup_of_what_is_not_synced_has_its_bytes(archive: Archive, tmp_path: Path) -> None:
+    archive.store(received(1))
+    backup(archive.data_dir / "index.sqlite", archive.data_dir / "objects", tmp_path / "backup")
+    empty(archive.data_dir / PATH)  # and with it the backup's link
+    assert (tmp_path / "backup" / PATH).stat().st_size == 0
+    after = tmp_path / "restored"
+    restore(tmp_path / "backup", after, index=after / "index.sqlite", objects=after / "objects")
+    with Archive.open(after) as again:
+        assert dataset_in(again) == encoded(1)
+
+
+def test_a_start_beside_a_command_leaves_its_files_alone(archive: Archive) -> None:
+    archive.store(received(1))
+    after = cut(archive)
+    empty(after / PATH)
+    with (after / COMMANDS_FILE).open() as command:
+        fcntl.flock(command, fcntl.LOCK_SH)
+        with Archive.open(after) as beside:
+            assert kept(beside) == [PATH.removeprefix("objects/")]
+            assert dataset_in(beside) == b""
+    with Archive.open(after) as alone:
+        assert dataset_in(alone) == encoded(1)
+
+
+def test_bytes_stay_if_the_file_system_makes_no_new_file_after_the_sync(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(ObjectFiles, "require_journal", read_only)
+    archive.store(received(1))
+    archive._storing._late_sync._sync()
+    archive.store(received(2))
+    assert [Path(path).stem for path in kept(archive)] == [UID]
+
+
+@pytest.mark.parametrize(
+    ("release", "is_kept"),
+    [("4.18.0-553.el8", False), ("5.7.19", False), ("5.8.0", True), ("6.1.0-18-amd64", True)],
+)
+def test_nothing_is_kept_on_a_linux_whose_syncfs_tells_of_no_losses(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, release: str, is_kept: bool
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    archive.store(received(1))
+    assert bool(kept(archive)) is is_kept
+
+
+def test_stores_that_fail_do_not_end_the_keeping(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutOfResourcesError("index the instance", "database or disk is full")
+
+    monkeypatch.setattr(late_sync, "_MAX_KEPT_BYTES", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(archive.index, "add", full)
+        with pytest.raises(OutOfResourcesError):
+            archive.store(received(1))
+    archive._storing._late_sync._sync()
+    archive.store(received(2))
+    assert len(kept(archive)) == 1
+
+
+def test_a_forked_process_keeps_under_a_name_of_its_own() -> None:
+    ours, (answer, asked) = writer_name(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(asked, writer_name().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(answer, 100).decode()
+    os.close(answer)
+    os.close(asked)
+    assert theirs
+    assert theirs != ours
+    assert writer_name() == ours

@@ -12,6 +12,7 @@ the bytes of files that are not synced yet; see late_sync.py.
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from contextlib import suppress
 from typing import Final
@@ -58,15 +59,25 @@ unsynced_object: Final = Table(
     "unsynced_object",
     metadata,
     Column("id", KEY, primary_key=True),
-    Column("writer", Text, nullable=False),  # the process that syncs it
+    Column("writer", Text, nullable=False),  # the process that syncs it: its `writer_name`
     Column("path", Text, nullable=False),  # as in instance
     Column("content", LargeBinary, nullable=False),  # of the file
 )
 
 
+_writer = [secrets.token_hex(8)]
+
+
+def _be_another_writer() -> None:
+    _writer[0] = secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=_be_another_writer)
+
+
 def writer_name() -> str:
-    """This process, among those that write to one index on one machine."""
-    return str(os.getpid())
+    """This process, among all that ever write to an index: a process ID is another's one day."""
+    return _writer[0]
 
 
 def holder_of(connection: sqlite3.Connection, task: str) -> str:
