@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.durability import sync_file_system
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.tables.maintenance_tables import writer_name
 from lfscp.archive.store.digest import algorithm_of, digest_of
 from lfscp.archive.store.files import ObjectFiles, instance_of
@@ -155,7 +156,7 @@ def restore(index: Index, files: ObjectStore) -> None:
     """Write the files again that a power cut may have kept from the disk, at a start.
 
     Raises:
-        OSError: they cannot be written, as OutOfResourcesError.
+        ArchiveError: they cannot be written.
     """
     if index.is_shared or not isinstance(files, ObjectFiles):
         return
@@ -165,13 +166,17 @@ def restore(index: Index, files: ObjectStore) -> None:
             return
         with _synced(files):
             count = sum(_restore_one(cursor, key, path, files) for key, _, path in kept)
-    with index.transaction() as cursor:
+    with suppress(index.error), index.transaction() as cursor:  # else again at the next start
         cursor.executemany(_RESTORED, kept)
     LOG.info("files of the last seconds written again", files=count)
 
 
 def restore_from(connection: sqlite3.Connection, files: ObjectFiles) -> None:
-    """The same from an index that is to be built anew; what cannot be read of it is left out."""
+    """The same from an index that is to be built anew; what cannot be read of it is left out.
+
+    Raises:
+        ArchiveError: as `restore`.
+    """
     with _synced(files), suppress(sqlite3.Error):
         for key, _, path in connection.execute(_KEPT).fetchall():
             with suppress(sqlite3.Error):
@@ -196,14 +201,22 @@ def _is_of(content: bytes, offset: int, digest: str) -> bool:
 
 @contextmanager
 def _synced(files: ObjectFiles) -> Iterator[None]:
-    """Have what is written meanwhile on disk; it is told of losses since the beginning."""
-    descriptor = os.open(files.root, os.O_RDONLY | os.O_CLOEXEC)
+    """Have what is written meanwhile on disk; it is told of losses since the beginning.
+
+    Raises:
+        ArchiveError: something could not be written.
+    """
     try:
-        yield
-        sync_file_system(descriptor)
-        files.require_journal()
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(files.root, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield
+            sync_file_system(descriptor)
+            files.require_journal()
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArchiveError("write files again", reason, "look at the objects' disk") from None
 
 
 def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:

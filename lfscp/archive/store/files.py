@@ -82,6 +82,7 @@ class ObjectFiles:
         self._root = str(root)
         self._incoming = str(self.incoming)
         self._sync = durability is Durability.FULL
+        self._tells_of_losses = tells_of_losses()
         self._identity = None if identity is None else str(identity)
         self._numbers = itertools.count()
         self._synced: set[str] = set()  # folders whose own name is known to be on disk
@@ -105,7 +106,7 @@ class ObjectFiles:
     @property
     def may_sync_later(self) -> bool:
         """Whether files are synced at all, and one call puts many and their names on disk."""
-        return self._sync and self._is_named_by_sync and tells_of_losses()
+        return self._sync and self._is_named_by_sync and self._tells_of_losses
 
     def require_journal(self) -> None:
         """Have a new file on disk: with it are all names that were made before.
@@ -126,10 +127,14 @@ class ObjectFiles:
     def write_again(self, relative: str, content: bytes) -> None:
         """Write the whole file of an object once more; it is not synced.
 
+        A full disk has room for it, unless a power cut made it shorter.
+
         Raises:
             OSError, OutOfResourcesError: it cannot be written.
         """
         piece, path = self._new_name(""), f"{self._root}/{relative}"
+        if _write_over(path, content):
+            return
         write_file(piece, content, b"", sync=False)
         _make_folder(os.path.dirname(path))
         os.rename(piece, path)
@@ -302,7 +307,8 @@ class ObjectFiles:
         return [self.path(row.path) for row in rows]
 
     def close(self) -> None:
-        """Nothing to do: it is all done when a call returns."""
+        """Let go of the folders, so that their volume can be unmounted."""
+        self._open.clear()
 
     def exists(self, relative: str) -> bool:
         return os.path.exists(f"{self._root}/{relative}")
@@ -409,6 +415,21 @@ def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> N
         part = part[skip:]
         while part:
             part = part[os.write(descriptor, part) :]
+
+
+def _write_over(path: str, content: bytes) -> bool:
+    """Write the bytes of a file where they are; False if it has another number of them."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size != len(content):
+            return False
+        _write_all(descriptor, content, b"")
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _make_folder(path: str) -> None:

@@ -29,6 +29,7 @@ from lfscp.archive.upkeep.rebuild import rebuild
 from lfscp.archive.upkeep.restore import restore
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import encoded, received
+from tests.support.small_disk import fill, small_disk
 
 LONG_S = 1000.0
 DEADLINE_S = 30.0
@@ -287,11 +288,24 @@ def test_bytes_stay_if_the_file_system_makes_no_new_file_after_the_sync(
     [("4.18.0-553.el8", False), ("5.7.19", False), ("5.8.0", True), ("6.1.0-18-amd64", True)],
 )
 def test_nothing_is_kept_on_a_linux_whose_syncfs_tells_of_no_losses(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, release: str, is_kept: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, is_kept: bool
 ) -> None:
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
-    archive.store(received(1))
-    assert bool(kept(archive)) is is_kept
+    with Archive.open(tmp_path / "data") as archive:
+        archive.store(received(1))
+        assert bool(kept(archive)) is is_kept
+
+
+def test_a_node_starts_on_a_full_disk_that_has_its_files(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        options = {"objects_root": disk / "objects", "reserve_mb": 0}
+        with Archive.open(tmp_path / "data", **options) as archive:
+            archive.store(received(1, pixels=bytes(20_000)))
+            after = cut(archive)
+            fill(disk / "full")
+            with Archive.open(after, **options) as again:
+                assert kept(again) == []
+                assert dataset_in(again) == encoded(1, pixels=bytes(20_000))
 
 
 def test_stores_that_fail_do_not_end_the_keeping(
