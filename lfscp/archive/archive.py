@@ -116,6 +116,7 @@ class Archive:
     def close(self) -> None:
         """Close this process's connections and free the data folder."""
         self.is_closed = True
+        self._storing.close()
         self.files.close()
         self.index.close()
         self._presence.close()

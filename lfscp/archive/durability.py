@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 PART: Final = ".part"  # ends the name of a file that is not whole
 
 
@@ -32,6 +34,19 @@ def sync_folder(path: Path | str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Have all files of a file system on disk, with their names: syncfs of Linux.
+
+    Args:
+        descriptor: of a file or folder there.
+    Raises:
+        OSError: something could not be written since this was opened, or asked last.
+    """
+    if _LIBC.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from lfscp.archive.index.database.database import (
 )
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.objects_identity import bind, known
+from lfscp.archive.late_sync import restore
 from lfscp.archive.left_overs import clear_incoming
 from lfscp.archive.node_id import node_id
 from lfscp.archive.store.bucket.object_probe import recognise_bucket
@@ -150,6 +151,8 @@ def _open(data_dir: Path, options: OpenOptions, lock: int, parts: ExitStack) -> 
                 name_archive(index)
         with without_commands(data_dir) as are_alone:
             if are_alone:
+                with index.doing("restore files"):
+                    restore(index, files)
                 may_judge = was_there or bool(index.placements(limit=1))
                 clear_incoming(files, index, may_judge=may_judge)
     return Opened(files, index, space, presence, node, lock)

@@ -2,7 +2,8 @@
 
 The order keeps the durability contract: read the header; write the file as a piece and sync it;
 link it under its final name and sync the folder; commit the index row; answer. Where the sync of a
-file puts its names on disk too (`store/file_systems.py`), it is the only one, after the link. A
+file puts its names on disk too (`store/file_systems.py`), it is the only one, after the link. There
+a small object's bytes go into the index with its row, and its file is synced later: `late_sync`. A
 file without a row is not visible, so a crash leaves at most such a file, and the next start removes
 it. A replaced object's old file goes after the new row is committed. Until it is gone the index
 names it, so that the next start after a crash removes it.
@@ -21,6 +22,7 @@ from lfscp.archive.index.protection import require_replaceable
 from lfscp.archive.index.route_items import RouteItem, Router
 from lfscp.archive.index.rows import Added, Existing
 from lfscp.archive.interceptor import Interceptor
+from lfscp.archive.late_sync import LateSync
 from lfscp.archive.opening import Opened, OpenOptions
 from lfscp.archive.store.digest import algorithm_of
 from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
@@ -67,7 +69,12 @@ class Storing:
         self._duplicates = Duplicates(options.duplicates)
         self._digest = options.digest
         self.router: Router | None = None
+        self._late_sync = LateSync(opened.index, opened.files)
         self._in_doubt = StoresInDoubt(opened.index.find, opened.files.remove)
+
+    def close(self) -> None:
+        """Have the files on disk that the index keeps."""
+        self._late_sync.close()
 
     def store(self, received: Received) -> Stored:
         """Store one object; see `Archive.store`."""
@@ -104,7 +111,7 @@ class Storing:
     ) -> Stored:
         """Write, place, commit; `replace` puts it in the place of the one that is there."""
         items = () if self.router is None else self.router.items(header, received)
-        piece, offset, digest = self._piece(received, header)
+        piece, offset, digest = self._piece(received, header, may_be_kept=True)
         try:
             place = self.files.place_beside if beside or replace else self.files.place
             placement = _placement(place(piece, *header.uids), received, piece, offset, digest)
@@ -124,6 +131,8 @@ class Storing:
         finally:
             if piece.path != str(received.spooled_path):
                 self.files.discard(piece)
+            if piece.content:
+                self._late_sync.note()
         if self._in_doubt:
             self._in_doubt.settle()
         return Stored(
@@ -176,12 +185,20 @@ class Storing:
             raise
         if isinstance(result, Existing) and result.is_of(placement):
             # An attempt had succeeded unheard, or the file was missing.
+            if placement.content:
+                self.index.keep_content(placement)
             note = f"the row of {header.sop_instance_uid} was there already, its file is now"
             return Added(result.study_uid, result.series_uid, (note,), placement.path)
         return result
 
-    def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
-        """The complete file in the incoming folder, its dataset's offset and digest."""
+    def _piece(
+        self, received: Received, header: Header, *, may_be_kept: bool = False
+    ) -> tuple[Piece, int, str]:
+        """The complete file in the incoming folder, its dataset's offset and digest.
+
+        Args:
+            may_be_kept: the piece may have its content, for the index.
+        """
         digest = digest_of_received(received, self._digest) if self._digest else ""
         if received.spooled_path is not None:
             piece = self.files.adopt(
@@ -196,7 +213,12 @@ class Storing:
             received.transfer_syntax_uid,
             received.calling_ae_title,
         )
-        return self.files.write_piece(head, received.dataset, header.uids), len(head), digest
+        size = len(head) + len(received.dataset)
+        is_kept = may_be_kept and bool(digest) and self._late_sync.takes(size)
+        piece = self.files.write_piece(head, received.dataset, header.uids)
+        if is_kept and not piece.is_synced:
+            piece = replace(piece, content=b"".join((head, received.dataset)))
+        return piece, len(head), digest
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Store an instance whose UID is in the index already."""
@@ -259,4 +281,5 @@ def _placement(path: str, received: Received, piece: Piece, offset: int, digest:
         piece.size,
         digest,
         received.calling_ae_title,
+        piece.content,
     )

@@ -61,7 +61,9 @@ def main() -> int:
     parser.add_argument("--node", action="store_true", help="send to a node, by C-STORE")
     parser.add_argument("--durability", default="full", choices=["full", "os"])
     parser.add_argument(
-        "--without", choices=["file", "folder", "index"], help="sync none of these; not with --node"
+        "--without",
+        choices=["file", "folder", "index", "late"],
+        help="sync none of these, or not what is synced late; not with --node",
     )
     parser.add_argument("--folder", type=Path, help="where the disks are for the time")
     options = parser.parse_args()

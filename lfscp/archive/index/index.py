@@ -39,6 +39,7 @@ from lfscp.archive.index.removal import Removed, delete_entity, pieces_of, prune
 from lfscp.archive.index.route_items import RouteItem, RouteItems
 from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, texts
 from lfscp.archive.index.tables.correction_tables import kept_object
+from lfscp.archive.index.tables.maintenance_tables import writer_name
 from lfscp.archive.index.tables.schema import TABLES, instance, patient, series, study
 from lfscp.archive.store.object_store import Placement
 from lfscp.dicom.reading.header import Header
@@ -49,9 +50,11 @@ _KNOWN_SERIES: Final = 4096  # remembered at most
 _TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
 _ATTEMPTS: Final = 20
 _SIZE: Final = -5  # where the size stands in the values of an instance
+_PATH: Final = -7
 _STEP_S: Final = 0.005  # by which the pauses between them grow
-# An instance to insert: its header, its values, and where it is to go on to.
-_Row = tuple[Header, list[Any], Sequence[RouteItem]]
+# An instance to insert: its header, its values, where it is to go on to, and what `Placement` says
+# of its content.
+_Row = tuple[Header, list[Any], Sequence[RouteItem], bytes]
 _Inserted = tuple[KnownSeries, list[str]]  # the series that it went to, and notes
 
 
@@ -159,7 +162,8 @@ class Index:
         """
         patience = self._database.patience()
         for attempt in itertools.count(1):
-            row = (header, _values(header, placement, self.stamps.now_ms()), items)
+            values = _values(header, placement, self.stamps.now_ms())
+            row = (header, values, items, placement.content)
             try:
                 add = self._insert_one if self._group is None else self._group.perform
                 _, notes = add(row)
@@ -183,6 +187,18 @@ class Index:
             raise self._out_of_resources(error, patience) from None
         return header
 
+    def keep_content(self, placement: Placement) -> None:
+        """Keep the bytes of a file that is not synced yet, and whose row is there already.
+
+        Raises:
+            OutOfResourcesError: the database cannot take them.
+        """
+        try:
+            with self._database.transaction() as cursor:
+                self._keep(cursor, placement.path, placement.content)
+        except self.error as error:
+            raise self._out_of_resources(error, Patience()) from None
+
     def _insert_one(self, row: _Row) -> _Inserted:
         return self._insert([row])[0]
 
@@ -190,9 +206,14 @@ class Index:
         """Insert instances in one transaction; one of a known series is one statement."""
         if len(rows) > 1:
             return self._insert_all(rows)
-        header, values, items = rows[0]
+        header, values, items, content = rows[0]
         known = self._recall(header)
-        if items or known is None or not _is_settled(known, values, self.stamps.now_ms()):
+        if (
+            content
+            or items
+            or known is None
+            or not _is_settled(known, values, self.stamps.now_ms())
+        ):
             return self._insert_all(rows)
         started = time.monotonic()
         self._database.write(self._statements.insert_instance, [known.key, *values])
@@ -206,7 +227,7 @@ class Index:
         touched: dict[int, KnownSeries] = {}
         started = time.monotonic()
         with self._database.transaction() as cursor:
-            for header, values, items in rows:
+            for header, values, items, content in rows:
                 found, notes = self._recall(header), list[str]()
                 if found is None:
                     found, notes = self.hierarchy.series_of(cursor, header, now)
@@ -218,16 +239,22 @@ class Index:
                 if _is_new_source(found, values):
                     self._statements.note_source.run(cursor, (found.study_key, values[-1]))
                 self._statements.insert_instance.run(cursor, [found.key, *values])
+                self._keep(cursor, values[_PATH], content)
                 self._route_items.add(cursor, header, values[_SIZE], items)
                 inserted.append((found, notes))
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
         for found in touched.values():
             found.touched_at = now
-        for (header, values, _), (found, _) in zip(rows, inserted, strict=True):
+        for (header, values, *_), (found, _) in zip(rows, inserted, strict=True):
             found.sources |= {values[-1]}
             self._remember(header, found)
         return inserted
+
+    def _keep(self, cursor: Any, path: str, content: bytes) -> None:
+        """Keep the bytes of a file that is not synced yet; see late_sync.py."""
+        if content:
+            self._statements.keep_content.run(cursor, (writer_name(), path, content))
 
     def replace(
         self, header: Header, placement: Placement, items: Sequence[RouteItem] = ()
@@ -280,6 +307,7 @@ class Index:
             if _is_new_source(found, values):
                 self._statements.note_source.run(cursor, (found.study_key, values[-1]))
             self._statements.insert_instance.run(cursor, values)
+            self._keep(cursor, placement.path, placement.content)
             self._route_items.add(cursor, header, placement.size, items)
             # Only the old object may have said what the study knows of its patient.
             if row is not None and seen[-1].patient != PatientIdentity.of(header):

@@ -17,6 +17,7 @@ _JOURNALS: Final = Path("/proc/fs/jbd2")
 _BLOCK_DEVICES: Final = Path("/sys/dev/block")
 _SURE: Final = ("xfs", "btrfs")
 _IN_PLACE: Final = ("ext2", "ext3", "ext4", "xfs")
+_SYNCFS_TELLS: Final = (5, 8)  # the version of Linux
 
 
 def is_named_by_sync(folder: str) -> bool:
@@ -26,6 +27,12 @@ def is_named_by_sync(folder: str) -> bool:
         return kind in _SURE or (kind == "ext4" and _has_journal(device))
     except (OSError, ValueError):
         return False  # then its folder is synced, which is right everywhere
+
+
+def tells_of_losses() -> bool:
+    """Whether syncfs tells of bytes that could not be written; an older Linux says nothing."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return release is not None and (int(release[1]), int(release[2])) >= _SYNCFS_TELLS
 
 
 def is_written_in_place(path: str) -> bool:

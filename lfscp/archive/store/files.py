@@ -16,7 +16,7 @@ nothing counts as stored.
 UIDs are checked where they are read (dicom/reading/header.py) before they reach a path here.
 """
 
-# ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call
+# ruff: noqa: PTH103, PTH104, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from lfscp.archive.durability import PART, Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
-from lfscp.archive.store.file_systems import is_named_by_sync
+from lfscp.archive.store.file_systems import is_named_by_sync, tells_of_losses
 from lfscp.archive.store.identity import folder_identity
 from lfscp.archive.store.object_store import Piece, Placement, Uids
 from lfscp.observe import metrics
@@ -82,6 +82,7 @@ class ObjectFiles:
         self._root = str(root)
         self._incoming = str(self.incoming)
         self._sync = durability is Durability.FULL
+        self._tells_of_losses = tells_of_losses()
         self._identity = None if identity is None else str(identity)
         self._numbers = itertools.count()
         self._synced: set[str] = set()  # folders whose own name is known to be on disk
@@ -101,6 +102,42 @@ class ObjectFiles:
         path = self._new_name("" if is_synced else f"~{'~'.join(uids)}")
         write_file(path, header, dataset, sync=self._sync and is_synced)
         return Piece(path, len(header) + len(dataset), is_synced)
+
+    @property
+    def may_sync_later(self) -> bool:
+        """Whether files are synced at all, and one call puts many and their names on disk."""
+        return self._sync and self._is_named_by_sync and self._tells_of_losses
+
+    def require_journal(self) -> None:
+        """Have a new file on disk: with it are all names that were made before.
+
+        A file system that has given up its journal makes none, but may say that all is synced.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        path = self._new_name("")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            _unlink(path)
+
+    def write_again(self, relative: str, content: bytes) -> None:
+        """Write the whole file of an object once more; it is not synced.
+
+        A full disk has room for it, unless a power cut made it shorter.
+
+        Raises:
+            OSError, OutOfResourcesError: it cannot be written.
+        """
+        piece, path = self._new_name(""), f"{self._root}/{relative}"
+        if _write_over(path, content):
+            return
+        write_file(piece, content, b"", sync=False)
+        _make_folder(os.path.dirname(path))
+        os.rename(piece, path)
 
     def _new_name(self, more: str) -> str:
         return f"{self._incoming}/{os.getpid()}-{next(self._numbers)}{more}{PART}"
@@ -144,7 +181,9 @@ class ObjectFiles:
         return f"{study_uid}/{series_uid}/{name}"
 
     def _sync_placed(self, piece: Piece, folder: _OpenFolder) -> None:
-        """Have a piece and its name on disk."""
+        """Have a piece and its name on disk, unless the index keeps its bytes."""
+        if piece.content:
+            return
         if not piece.is_synced:
             descriptor = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -268,7 +307,8 @@ class ObjectFiles:
         return [self.path(row.path) for row in rows]
 
     def close(self) -> None:
-        """Nothing to do: it is all done when a call returns."""
+        """Let go of the folders, so that their volume can be unmounted."""
+        self._open.clear()
 
     def exists(self, relative: str) -> bool:
         return os.path.exists(f"{self._root}/{relative}")
@@ -375,6 +415,21 @@ def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> N
         part = part[skip:]
         while part:
             part = part[os.write(descriptor, part) :]
+
+
+def _write_over(path: str, content: bytes) -> bool:
+    """Write the bytes of a file where they are; False if it has another number of them."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size != len(content):
+            return False
+        _write_all(descriptor, content, b"")
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _make_folder(path: str) -> None:

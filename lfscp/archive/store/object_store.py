@@ -35,11 +35,13 @@ class Piece:
     Args:
         size: bytes, with the Part 10 header.
         is_synced: False: it is synced when it has its final name, and that name with it.
+        content: the file's bytes, if the index keeps them until the file is synced.
     """
 
     path: str
     size: int
     is_synced: bool = True
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Placement:
         dataset_offset: bytes in the file before the dataset.
         size: bytes of the dataset; `file_size` those of the whole file.
         digest: "algorithm:hex" over the dataset's bytes; empty when digests are off.
+        content: as of its piece.
     """
 
     path: str
@@ -60,6 +63,7 @@ class Placement:
     file_size: int
     digest: str
     calling_ae_title: str
+    content: bytes = b""
 
 
 class StoredFile(Protocol):

@@ -27,7 +27,9 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.correction_states import CorrectionState
 from lfscp.archive.index.tables.correction_tables import correction, kept_object
 from lfscp.archive.index.tables.schema import instance, series, study
-from lfscp.archive.store.files import instance_of
+from lfscp.archive.late_sync import restore_from
+from lfscp.archive.store.files import ObjectFiles, instance_of
+from lfscp.archive.store.object_store import ObjectStore
 from lfscp.archive.upkeep.carried_over import carry_over
 from lfscp.archive.upkeep.check import Difference, Finding, fault_of_file, index_again
 from lfscp.archive.upkeep.index_copy import connect
@@ -53,6 +55,7 @@ def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Findi
     _remove(new)
     old = _Old(index)
     with open_with(new) as archive:
+        _restore(index, archive.files)
         yield from _index_all(archive, old)
         archive.index.prune()  # what an older file of an instance belonged to
         _set_times(archive)
@@ -64,6 +67,13 @@ def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Findi
         aside = _put_in_place(new, index)
     if aside is not None:
         yield aside
+
+
+def _restore(index: Path, files: ObjectStore) -> None:
+    """Write what only the old index has, if there was a power cut and no start since."""
+    if isinstance(files, ObjectFiles):
+        with suppress(sqlite3.Error), closing(connect(index)) as old:
+            restore_from(old, files)
 
 
 class _Old:

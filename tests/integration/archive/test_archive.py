@@ -27,6 +27,7 @@ from lfscp.archive.errors import (
     OutOfResourcesError,
     StudyProtectedError,
 )
+from lfscp.archive.late_sync import MAX_SIZE
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.store import files as object_files
 from lfscp.archive.store.digest import digest_of
@@ -411,7 +412,7 @@ def test_a_placed_file_that_cannot_be_synced_is_taken_back(
             with monkeypatch.context() as patched:
                 patched.setattr(os, "fsync", broken)
                 with pytest.raises(OutOfResourcesError):
-                    archive.store(received(2))
+                    archive.store(received(2, pixels=bytes(MAX_SIZE)))
             assert list(archive.files.pieces()) == []
             assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
         assert archive.store(received(2)).outcome is StoreOutcome.STORED

@@ -21,8 +21,10 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, event
 
+from lfscp.archive import late_sync
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.database import sqlite
+from lfscp.archive.store.files import ObjectFiles
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from tests.support.dicom_peer import DATA, LAST, Peer, message, p_data, pdv, store_rq
@@ -91,6 +93,12 @@ def leave_out(what: str) -> None:
         os.fdatasync = lambda _: None
 
 
+def leave_out_late_sync() -> None:
+    """Have the index give up the bytes of small objects though their files are not synced."""
+    late_sync.sync_file_system = lambda _: None
+    ObjectFiles.require_journal = lambda _: None  # type: ignore[method-assign]
+
+
 def set_up_index(pages: int, *, sync: bool) -> None:
     """Have SQLite move its log into the index after so few pages, as it does after hours of use."""
 
@@ -125,7 +133,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--seconds", type=float, default=2.0)
     options.add_argument("--durability", default="full")
-    options.add_argument("--without", choices=["file", "folder", "index"])
+    options.add_argument("--without", choices=["file", "folder", "index", "late"])
     options.add_argument("--checkpoint", type=int, default=40, metavar="PAGES")
     options.add_argument("--node", type=Path, help="send to a node, with this for its settings")
     options.add_argument("data", type=Path)
@@ -142,6 +150,8 @@ def _write_to_archive(chosen: argparse.Namespace) -> None:
     set_up_index(chosen.checkpoint, sync=chosen.without != "index")
     if chosen.without in ("file", "folder"):
         leave_out(chosen.without)
+    if chosen.without == "late":
+        leave_out_late_sync()
     archive = Archive.open(chosen.data, duplicates="replace", durability=chosen.durability)
     write_all(lambda: into_archive(archive), chosen.said, chosen.seconds)
 

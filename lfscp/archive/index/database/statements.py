@@ -28,7 +28,12 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.index.tables.dialects import insert_if_absent
-from lfscp.archive.index.tables.maintenance_tables import EVERY_OBJECT, removal, unread_study
+from lfscp.archive.index.tables.maintenance_tables import (
+    EVERY_OBJECT,
+    removal,
+    unread_study,
+    unsynced_object,
+)
 from lfscp.archive.index.tables.schema import (
     attribute_columns,
     identity_columns,
@@ -148,6 +153,7 @@ class Statements:
                 study_fk=key, calling_ae_title=bindparam("calling_ae_title")
             )
         )
+        self.keep_content = statement(insert(unsynced_object))
         # The replaced file's removal, noted with the replacement; see removal.py.
         self.note_removal = statement(
             insert_if_absent(removal, on).values(

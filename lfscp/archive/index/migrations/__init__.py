@@ -23,7 +23,7 @@ from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.archive.index.tables.workflow_tables import worklist_item
 from lfscp.observe.systemd import notify
 
-HEAD: Final = "0013"
+HEAD: Final = "0014"
 _KNOWN: Final = tuple(f"{number:04}" for number in range(1, 14))
 _NOTHING: Final = ""  # the revision of a database without our tables
 _PATIENCE_US: Final = 1_800_000_000  # asked of systemd: a large index takes minutes
