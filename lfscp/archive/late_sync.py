@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
     from lfscp.archive.store.object_store import ObjectStore
 
-MAX_SIZE: Final = 32 << 10  # bytes of a file: more cost the disk more than a sync of their own
+MAX_SIZE: Final = 16 << 10  # bytes of a file: more cost the disk more than a sync of their own
 LOG: Final = get_logger("lfscp.archive")
 _MAX_KEPT_BYTES: Final = 32 << 20  # a disk that is slow to sync must not fill the index
 _DELAY_S: Final = 1.0

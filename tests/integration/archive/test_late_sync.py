@@ -18,7 +18,7 @@ from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.correcting import Correction, undo
 from lfscp.archive.data_folder import COMMANDS_FILE
 from lfscp.archive.errors import OutOfResourcesError
-from lfscp.archive.index import browse
+from lfscp.archive.index.browsing import browse
 from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.tables.maintenance_tables import writer_name
 from lfscp.archive.store import files as object_files
