@@ -24,14 +24,12 @@ pytest.register_assert_rewrite("tests.support")
 from tests.support.ci import in_ci  # noqa: E402 - after the line above: its asserts explain themselves
 from tests.support.compiled_sql import statements_kept  # noqa: E402
 from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
-from tests.support.pynetdicom_reactor import mend  # noqa: E402
 from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
 from tests.support.scratch import folder_in_memory  # noqa: E402
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
-mend()
 settings.register_profile("no deadline", settings(), deadline=None)  # no test asserts a duration
 settings.load_profile("no deadline")
 AFTER_THE_FIRST_S = 20

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
+from lfscp.web.dicomweb.pieces import MAX_FILES
 from tests.support.dicom_peer import until
 from tests.support.retrieved_objects import J2K, SERIES, STUDY, as_file, cells, multi_frame
 from tests.support.web_objects import CT_SERIES, CT_STUDY, ct_slice
@@ -107,7 +108,8 @@ def test_a_client_that_goes_away_in_mid_study_leaves_nothing_open(start_node, ac
         sock.sendall(f"{head}Accept: {accept}\r\n\r\n".encode())
         assert sock.recv(15) == b"HTTP/1.1 200 OK"
         sockets.append(sock)
-    assert until(lambda: len(open_objects(node.pid)) == 5), open_objects(node.pid)
+    # Each answer has at least the object open that it sends, and a few that come next.
+    assert until(lambda: 5 <= len(open_objects(node.pid)) <= 5 * MAX_FILES), open_objects(node.pid)
 
     for number, sock in enumerate(sockets):
         if number % 2:  # without a word

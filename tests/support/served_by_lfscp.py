@@ -3,7 +3,6 @@
 from pynetdicom.ae import ApplicationEntity
 
 from lfscp import LeaderFollowerServer
-from tests.support.pynetdicom_reactor import mend
 
 
 def _start_server(
@@ -29,4 +28,3 @@ def _start_server(
 
 
 ApplicationEntity.start_server = _start_server
-mend()
