@@ -14,14 +14,14 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from lfscp.archive.query.object_keys import MAX_DEPTH, vr_by_dictionary
 from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.dicom.models.json_values import NUMBERS
 from lfscp.dicom.values.attributes import TEXT_VRS
 
 Path = tuple[int, ...]  # the tags of sequences, and of an attribute in them
 
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
-_NUMBERS: Final = {"US": "<H", "SS": "<h", "UL": "<L", "SL": "<l", "FL": "<f", "FD": "<d"}
 # Where a comma joins values: elsewhere it may be part of one.
-_LISTS: Final = frozenset({"AS", "CS", "DS", "IS", "UI", *_NUMBERS})
+_LISTS: Final = frozenset({"AS", "CS", "DS", "IS", "UI", *NUMBERS})
 _NO_GROUPS: Final = frozenset({0x0000, 0x0002, 0xFFFE})
 
 
@@ -70,8 +70,8 @@ def element_of(tag: int, text: str) -> Element:
         raise ValueError("name an attribute in the sequence, joined by a dot")
     if vr in _LISTS:
         text = text.replace(",", "\\")
-    if vr in _NUMBERS:
-        return Element(vr.encode(), _packed(_NUMBERS[vr], text))
+    if vr in NUMBERS:
+        return Element(vr.encode(), _packed(NUMBERS[vr], text))
     return Element(vr.encode(), text if vr in TEXT_VRS else text.encode())
 
 
