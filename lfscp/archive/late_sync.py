@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,9 +28,10 @@ from lfscp.archive.index.tables.maintenance_tables import writer_name
 from lfscp.archive.store.digest import algorithm_of, digest_of
 from lfscp.archive.store.files import ObjectFiles, instance_of
 from lfscp.observe.logging import get_logger
+from lfscp.processes.forks import follow_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from lfscp.archive.index.index import Index
     from lfscp.archive.store.object_store import ObjectStore
@@ -61,8 +61,7 @@ class LateSync:
         is_local = isinstance(files, ObjectFiles) and not index.is_shared
         self._files = files if is_local and isinstance(files, ObjectFiles) else None
         self._reset()
-        reset = weakref.WeakMethod(self._reset)
-        os.register_at_fork(after_in_child=lambda: _call(reset))
+        follow_forks(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -217,9 +216,3 @@ def _synced(files: ObjectFiles) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ArchiveError("write files again", reason, "look at the objects' disk") from None
-
-
-def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    alive = method()
-    if alive is not None:
-        alive()

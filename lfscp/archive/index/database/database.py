@@ -8,8 +8,6 @@ committed.
 
 from __future__ import annotations
 
-import os
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 
 from lfscp.archive.index.database.interruption import Interruption
+from lfscp.processes.forks import follow_forks
 
 if TYPE_CHECKING:
     from lfscp.archive.index.database.statements import Statement
@@ -70,11 +69,10 @@ class Database(ABC):
 
     def _follow_forks(self) -> None:
         """Let no child use a connection of its parent; called when the database is made."""
-        reference = weakref.ref(self)
-        os.register_at_fork(
-            before=lambda: _call(reference, lambda database: database.before_fork()),
-            after_in_parent=lambda: _call(reference, lambda each: each.after_fork_in_parent()),
-            after_in_child=lambda: _call(reference, lambda each: each.after_fork_in_child()),
+        follow_forks(
+            before=self.before_fork,
+            after_in_parent=self.after_fork_in_parent,
+            after_in_child=self.after_fork_in_child,
         )
 
     @abstractmethod
@@ -134,12 +132,6 @@ class Database(ABC):
             snapshot: all its statements see the rows as they were at its beginning, and it fails,
                 and is done again, when others have changed what it changes.
         """
-
-
-def _call(reference: weakref.ref[Database], method: Callable[[Database], None]) -> None:
-    database = reference()
-    if database is not None:
-        method(database)
 
 
 def sqlite_url(path: Path) -> str:

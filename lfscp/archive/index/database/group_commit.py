@@ -8,11 +8,11 @@ and with many senders each sync serves many. A call returns only after its task 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
+
+from lfscp.processes.forks import follow_forks
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -45,8 +45,7 @@ class GroupCommit(Generic[Task, Result]):
     def __init__(self, commit: Callable[[list[Task]], list[Result]]) -> None:
         self._commit = commit
         self._reset()
-        reset = weakref.WeakMethod(self._reset)  # a fork in the middle of a commit ends with it
-        os.register_at_fork(after_in_child=lambda: _call(reset))
+        follow_forks(after_in_child=self._reset)  # a fork in the middle of a commit ends with it
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -113,12 +112,6 @@ class GroupCommit(Generic[Task, Result]):
             self._is_led = successor is not None
         if successor is not None:
             successor.wake.release()
-
-
-def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    alive = method()
-    if alive is not None:
-        alive()
 
 
 def _outcome(ticket: _Ticket[Task, Result]) -> Result:
