@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -146,6 +147,30 @@ def test_a_file_that_is_gone_breaks_the_answer_off_behind_the_others(node: Node)
     assert answer.status == 200
     assert whole in broken.value.partial
     assert open_objects(node[1]) == []
+
+
+@pytest.mark.parametrize("what", ["/frames/1", ""])
+def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(
+    node: Node, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Else the next answer would be taken for the bytes that lack."""
+    (path,) = stored_files(node[1], 4)
+    whole, fetch = path.read_bytes(), FileSpan.fetch
+
+    def fetch_and_cut(span: FileSpan) -> None:
+        fetch(span)
+        os.truncate(path, len(whole) // 2)
+
+    monkeypatch.setattr(FileSpan, "fetch", fetch_and_cut)
+    connection = http.client.HTTPConnection(*node[0].address, timeout=WAIT_S)
+    try:
+        accept = OCTETS if what else DICOM
+        connection.request("GET", instance_url(4) + what, headers={"Accept": accept})
+        with pytest.raises(http.client.IncompleteRead):
+            connection.getresponse().read()
+    finally:
+        path.write_bytes(whole)
+        connection.close()
 
 
 def test_a_client_that_goes_away_leaves_nothing_open(node: Node) -> None:
