@@ -53,22 +53,23 @@ def retention(
 
 
 def _trust_clock(settings: Settings) -> None:
-    from lfscp.archive.upkeep.retention import now_ms
+    from lfscp.archive.index.clock_readings import wall_ms
 
     with open_index(settings, "write to the index") as index:
         _clock(settings, index).confirm()
-    tell(f"the clock is trusted: it is {_shown(now_ms())} UTC")
+    tell(f"the clock is trusted: it is {_shown(wall_ms())} UTC")
 
 
 def _show_candidates(settings: Settings) -> None:
-    from lfscp.archive.upkeep.retention import candidates, now_ms, usage
+    from lfscp.archive.index.clock_readings import wall_ms
+    from lfscp.archive.upkeep.retention import candidates, usage
 
     limits = _limits(settings)
     with open_index(settings, "read the index") as index:
         old_ms = _clock(settings, index).peek()
         with index.engine.connect() as connection:
             used = usage(connection)
-            going = list(candidates(connection, limits, used, now_ms(), old_ms))
+            going = list(candidates(connection, limits, used, wall_ms(), old_ms))
     for each in going:
         _tell_study(each)
     _tell_if_not_trusted(old_ms)
@@ -168,10 +169,9 @@ def _tell_study(study: Candidate) -> None:
 
 
 def _tell_if_not_trusted(old_ms: int) -> None:
-    from lfscp.archive.index.clock_readings import JUMP_MS
-    from lfscp.archive.upkeep.retention import now_ms
+    from lfscp.archive.index.clock_readings import JUMP_MS, wall_ms
 
-    if now_ms() - old_ms > JUMP_MS:
+    if wall_ms() - old_ms > JUMP_MS:
         tell(
             f"the clock is not trusted: ages count until {_shown(old_ms)} UTC; if the clock is "
             "right, run `lfscp retention --clock-is-right`"

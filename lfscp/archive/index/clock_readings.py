@@ -96,6 +96,11 @@ def is_synchronised() -> bool:
     return False
 
 
+def wall_ms() -> int:
+    """The time of day that the clock shows, in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 def up_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -140,7 +145,7 @@ class Stamps:
 
     def now_ms(self) -> int:
         """Now, in ms since 1970."""
-        now = time.time_ns() // 1_000_000
+        now = wall_ms()
         if now >= self._least_ms:
             return now
         return self._least_ms + int((up_s() - self._up_s) * 1000)

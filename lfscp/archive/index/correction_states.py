@@ -6,7 +6,6 @@ Functions run in a transaction of their caller.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
@@ -20,6 +19,7 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.tables.correction_tables import corrected_study, correction, kept_object
 from lfscp.archive.index.tables.dialects import insert_if_absent
 
@@ -137,8 +137,3 @@ def _described(connection: Connection, row: RowMapping) -> dict[str, Any]:
         ],
         "kept_bytes": sum(connection.execute(sizes).scalars()),
     }
-
-
-def wall_ms() -> int:
-    """The present time, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -24,7 +24,8 @@ from sqlalchemy import (
 
 from lfscp.archive.errors import ArchiveError, StudyProtectedError
 from lfscp.archive.index.changed_studies import IDENTITY, change_study, hold_study
-from lfscp.archive.index.correction_states import CorrectionState, require_open, set_state, wall_ms
+from lfscp.archive.index.clock_readings import wall_ms
+from lfscp.archive.index.correction_states import CorrectionState, require_open, set_state
 from lfscp.archive.index.protection import is_protected
 from lfscp.archive.index.removal import note_removals, pieces_of
 from lfscp.archive.index.tables.correction_tables import corrected_study, kept_object

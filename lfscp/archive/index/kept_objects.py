@@ -6,12 +6,12 @@ in no row of `instance`; whoever clears left-over files asks here.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, func, insert, select
 
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.removal import pieces_of
 from lfscp.archive.index.tables.correction_tables import kept_object
 
@@ -43,7 +43,7 @@ def keep_arrived(index: Index, stored_uid: str, header: Header, placement: Place
         "file_size": placement.file_size,
         "digest": placement.digest,
         "calling_ae_title": placement.calling_ae_title,
-        "kept_at": time.time_ns() // 1_000_000,
+        "kept_at": wall_ms(),
     }
     with index.doing("write to the index"), index.writing() as connection:
         connection.execute(insert(kept_object).values(values))

@@ -6,7 +6,6 @@ while a route has to send some of it on. An administrator may delete such a stud
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, exists, insert
 from sqlalchemy.exc import IntegrityError
 
 from lfscp.archive.errors import StudyProtectedError
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.tables.maintenance_tables import protection
 from lfscp.archive.index.tables.route_tables import GIVEN_UP, route_item
@@ -81,7 +81,7 @@ def protect(index: Index, study_uid: str) -> bool:
         if connection.execute(locked_study(study_uid)).first() is None:
             return False
         if not is_protected(connection, study_uid):
-            values = {"study_instance_uid": study_uid, "protected_at": time.time_ns() // 1_000_000}
+            values = {"study_instance_uid": study_uid, "protected_at": wall_ms()}
             connection.execute(insert(protection).values(values))
     return True
 

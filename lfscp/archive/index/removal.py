@@ -6,7 +6,6 @@ are gone their paths stand in the table `removal`, so that a crash in between le
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -27,6 +26,7 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.errors import StudyProtectedError
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.patient_identity import PatientIdentity, are_in_conflict
 from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.maintenance_tables import (
@@ -111,7 +111,7 @@ def delete_entity(
     wanted = {row.id: row for row in connection.execute(rows.where(condition))}
     removed = [row.path for row in wanted.values()]
     forget_removals(connection, removed)  # a path may be taken, and given free, several times
-    now = bindparam("now", time.time_ns() // 1_000_000, type_=removal.c.removed_at.type)
+    now = bindparam("now", wall_ms(), type_=removal.c.removed_at.type)
     for piece in pieces_of(wanted):
         gone = select(instance.c.path, now).where(instance.c.id.in_(piece))
         connection.execute(insert(removal).from_select(["path", "removed_at"], gone))
@@ -135,7 +135,7 @@ def _remove_kept(connection: Connection, sop_instance_uids: Iterable[str]) -> li
 def note_removals(connection: Connection, paths: Sequence[str]) -> None:
     """Put files on the list of those that are to be removed."""
     forget_removals(connection, paths)
-    now = time.time_ns() // 1_000_000
+    now = wall_ms()
     values = [{"path": path, "removed_at": now} for path in dict.fromkeys(paths)]
     if values:
         connection.execute(insert(removal), values)

@@ -24,6 +24,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id, keep_name
 from lfscp.archive.durability import sync_file, sync_folder
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.correction_states import CorrectionState
 from lfscp.archive.index.tables.correction_tables import correction, kept_object
 from lfscp.archive.index.tables.schema import instance, series, study
@@ -146,7 +147,7 @@ def _written_ms(archive: Archive, path: str) -> int:
     try:
         return archive.files.path(path).stat().st_mtime_ns // 1_000_000
     except OSError:
-        return time.time_ns() // 1_000_000
+        return wall_ms()
 
 
 def _set_times(archive: Archive) -> None:

@@ -11,7 +11,6 @@ added to the last sum. To sum rarely, retention deletes a little more than it mu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,7 +19,7 @@ from sqlalchemy import Connection, func, literal, select, tuple_
 
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.index.clock import Clock
-from lfscp.archive.index.clock_readings import MAX_OFF_MS
+from lfscp.archive.index.clock_readings import MAX_OFF_MS, wall_ms
 from lfscp.archive.index.kept_objects import kept_size
 from lfscp.archive.index.protection import (
     is_committed,
@@ -207,11 +206,6 @@ def recycle(
     return removed.instances
 
 
-def now_ms() -> int:
-    """The time, in ms since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 class Retention:
     """Holds an archive within its limits; for one thread of one process.
 
@@ -242,7 +236,7 @@ class Retention:
         limits = self._limits
         self._archive.require_present("delete studies")
         old_ms = self._clock.look(most_off_ms(limits))
-        now = now_ms()
+        now = wall_ms()
         gone = 0
         with self._archive.index.engine.connect() as connection:
             found = list(candidates(connection, limits, self._used(connection), now, old_ms))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.tables.maintenance_tables import maintenance
-from lfscp.archive.upkeep.retention import now_ms
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -46,7 +46,7 @@ class Turn:
             known = select(maintenance.c.task).where(maintenance.c.task == self._task)
             if connection.execute(known).first() is None:
                 connection.execute(insert(maintenance).values(task=self._task))
-        now = now_ms()
+        now = wall_ms()
         is_free = or_(
             maintenance.c.holder.in_((self._holder, "")),
             maintenance.c.held_until < now,
@@ -69,7 +69,7 @@ class Turn:
         Raises:
             SQLAlchemyError, OSError: the index cannot be written to.
         """
-        self._note(position=position, held_until=now_ms() + _TURN_MS)
+        self._note(position=position, held_until=wall_ms() + _TURN_MS)
 
     def give_up(self, position: int = 0) -> None:
         """Let another node go on from here.

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.workflow.commitment.commitment import Commitment
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.failure_reasons import (
@@ -140,7 +141,7 @@ class Progress:
     def _delay_s(self, commitment: Commitment, reason: str) -> float | None:
         hours = self._current.settings.commitment.retry_hours
         since = commitment.report_since or commitment.created_at
-        if time.time() * 1000 - since >= hours * _HOUR_MS:
+        if wall_ms() - since >= hours * _HOUR_MS:
             return None
         if reason == NO_ADDRESS:
             return _LOOK_FOR_ADDRESS_S

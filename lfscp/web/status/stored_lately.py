@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.index.browsing.stored_lately import HOUR_MS, StoredInHour, stored_since
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.web.status.archive_counts import COUNTED_FOR_S, SHARE_OF_TIME
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class StoreRates:
         with self._lock:
             began = time.monotonic()
             if self._found is None or began >= self._again_at:
-                self._found = self._count(int(time.time() * 1000))
+                self._found = self._count(wall_ms())
                 ended = time.monotonic()
                 self._again_at = ended + max(COUNTED_FOR_S, (ended - began) / SHARE_OF_TIME)
             return self._found

@@ -8,7 +8,6 @@ Source: PS3.4 annex F.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.removal import pieces_of
 from lfscp.archive.index.tables.schema import instance
 from lfscp.archive.index.tables.workflow_tables import procedure_step
@@ -69,7 +69,7 @@ class ProcedureSteps:
             DuplicateStepError: there is one with this UID.
         """
         check_creation(dataset)
-        now = _now_ms()
+        now = wall_ms()
         row = {
             "sop_instance_uid": sop_instance_uid,
             "status": IN_PROGRESS,
@@ -228,13 +228,9 @@ class ProcedureSteps:
             return self._index.transact(work)
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def _changed(step: ProcedureStep, changes: Tree) -> ProcedureStep:
     dataset = changed(step.dataset, changes)
-    return replace(step, status=dataset.text(STATUS), dataset=dataset, updated_at=_now_ms())
+    return replace(step, status=dataset.text(STATUS), dataset=dataset, updated_at=wall_ms())
 
 
 def _new_revision() -> str:

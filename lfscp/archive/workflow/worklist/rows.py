@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from sqlalchemy import (
     update,
 )
 
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
@@ -72,11 +72,6 @@ _INSERT_STEP: Final = insert(worklist_step)
 Condition = ColumnElement[bool]
 
 
-def now() -> int:
-    """Milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000
-
-
 def kept(text: str) -> str:
     """Text as a column keeps it: no padding, and none of what PostgreSQL cannot hold."""
     return text.strip(" \0").replace("\0", "\ufffd")
@@ -106,7 +101,7 @@ def insert_item(
     connection: Connection, source: str, source_key: str, dataset: Tree, fingerprint: str
 ) -> int:
     """Add an item; gives its ID."""
-    item, at = complete_item(dataset), now()
+    item, at = complete_item(dataset), wall_ms()
     named = {"source": source, "source_key": source_key, "fingerprint": fingerprint}
     values = {**named, **_item_values(item), "created_at": at, "updated_at": at}
     key = int(connection.execute(_INSERT_ITEM, values).scalar_one())
@@ -137,7 +132,7 @@ def update_item(
         status, by_device = performed.get(step_id, ("", ""))
         if status and (not given.get(step.text(STEP_ID)) or (keeps_performed and by_device)):
             step[STATUS] = Element(b"CS", status)
-    values: dict[str, Any] = {**_item_values(item), "updated_at": now()}
+    values: dict[str, Any] = {**_item_values(item), "updated_at": wall_ms()}
     if fingerprint is not None:
         values["fingerprint"] = fingerprint
     connection.execute(update(worklist_item).where(_ITEM.id == before.id).values(values))
@@ -233,7 +228,7 @@ def set_status(
     if item is None or position >= len(item.dataset.sequence(STEPS)):
         return
     item.dataset.sequence(STEPS)[position][STATUS] = Element(b"CS", status)
-    values = {"dataset": encode_tree(item.dataset), "updated_at": now()}
+    values = {"dataset": encode_tree(item.dataset), "updated_at": wall_ms()}
     connection.execute(update(worklist_item).where(_ITEM.id == item_id).values(values))
     connection.execute(
         update(worklist_step)

@@ -206,7 +206,7 @@ def test_a_start_with_the_clock_ahead_deletes_nothing(tmp_path: Path) -> None:
         clock = Clock(lambda: time.time() + by_s, synchronised=lambda: False, index=archive.index)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(
-                "lfscp.archive.upkeep.retention.now_ms", lambda: int((time.time() + by_s) * 1000)
+                "lfscp.archive.upkeep.retention.wall_ms", lambda: int((time.time() + by_s) * 1000)
             )
             return Retention(archive, limits, lambda *_: gone.append(""), clock).run()
 

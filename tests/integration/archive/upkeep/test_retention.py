@@ -13,7 +13,7 @@ from sqlalchemy import insert, update
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.clock import Clock
-from lfscp.archive.index.clock_readings import DAY_MS
+from lfscp.archive.index.clock_readings import DAY_MS, wall_ms
 from lfscp.archive.index.protection import protect, protected_among, unprotect
 from lfscp.archive.index.tables.schema import study as study_table
 from lfscp.archive.index.tables.workflow_tables import committed_study
@@ -23,7 +23,6 @@ from lfscp.archive.upkeep.retention import (
     Limits,
     Retention,
     candidates,
-    now_ms,
     recycle,
     usage,
 )
@@ -32,7 +31,7 @@ from lfscp.archive.workflow.commitment.references import Reference
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 
-NOW = now_ms()
+NOW = wall_ms()
 
 
 def store(archive: Archive, study: int, days_ago: float, instances: int = 3) -> str:
@@ -140,10 +139,10 @@ def test_a_study_that_the_node_committed_to_stays_for_a_while(archive: Archive) 
 def test_a_study_that_is_committed_to_meanwhile_stays(archive: Archive) -> None:
     limits = Limits(max_studies=4, committed_ms=DAY_MS)
     with archive.index.engine.connect() as connection:
-        [candidate] = candidates(connection, limits, usage(connection), now_ms())
+        [candidate] = candidates(connection, limits, usage(connection), wall_ms())
     assert candidate.study_uid == "1.2.3"
     note_studies(archive.index, [Reference("1.2", "1.2.3.1.3000")])
-    assert recycle(archive, candidate, limits, now_ms()) == 0
+    assert recycle(archive, candidate, limits, wall_ms()) == 0
     assert archive.delete(Level.STUDY, "1.2.3") == 3  # an administrator may
 
 

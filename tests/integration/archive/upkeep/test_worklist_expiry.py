@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import insert
 
 from lfscp.archive.archive import Archive
+from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.tables.maintenance_tables import maintenance
-from lfscp.archive.upkeep.retention import now_ms
 from lfscp.archive.upkeep.worklist_expiry import TASK, WorklistExpiry
 from lfscp.archive.workflow.worklist.item import PATIENT_ID
 from lfscp.archive.workflow.worklist.worklist import Worklist
@@ -57,7 +57,7 @@ def test_a_clock_that_is_not_trusted_removes_nothing(
 ) -> None:
     worklist = Worklist(archive.index)
     worklist.add(item(1, 40))
-    trusted = now_ms() - 30 * 86_400_000
+    trusted = wall_ms() - 30 * 86_400_000
     monkeypatch.setattr(archive, "trusted_ms", lambda: trusted)
     WorklistExpiry(archive, 30).run()
     assert left(worklist) == ["P1"]
@@ -67,7 +67,7 @@ def test_one_node_of_a_shared_index_does_it(archive: Archive) -> None:
     worklist = Worklist(archive.index)
     worklist.add(item(1, 40))
     with archive.index.writing() as connection:
-        held = {"task": TASK, "holder": "another node", "held_until": now_ms() + 60_000}
+        held = {"task": TASK, "holder": "another node", "held_until": wall_ms() + 60_000}
         connection.execute(insert(maintenance).values(held))
     WorklistExpiry(archive, 30).run()
     assert left(worklist) == ["P1"]

@@ -204,7 +204,7 @@ def test_a_step_whose_commit_was_not_heard_of_is_no_duplicate(
 def test_the_same_request_at_the_same_moment_is_a_second_one(
     steps: ProcedureSteps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(procedure_steps, "_now_ms", lambda: 1_795_926_706_862)
+    monkeypatch.setattr(procedure_steps, "wall_ms", lambda: 1_795_926_706_862)
     make(steps)
     with pytest.raises(DuplicateStepError):
         make(steps)
