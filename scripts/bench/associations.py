@@ -30,7 +30,7 @@ from peers.associating import Connection, echoing, storing_one
 from peers.command import all_targets
 from peers.dataset import Instance
 from peers.procstat import ended_children_s, tree
-from peers.server import Server
+from peers.server import Server, end_when_told
 from tables import Samples, number, table
 
 WORK = ("assoc", "assoc-big", "assoc-store")
@@ -129,6 +129,7 @@ def main() -> int:
     names = arguments.only.split(",")
     if not set(names) <= set(WORK):
         sys.exit(f"--only {arguments.only}: expected some of {', '.join(WORK)}")
+    end_when_told()
     targets = chosen_targets(arguments.targets, all_targets(arguments.target_cmd))
     arguments.data_root.mkdir(parents=True, exist_ok=True)
     stored = (arguments.bursts + 1) * arguments.burst + 1

@@ -31,7 +31,7 @@ sys.path.append(str(ROOT))
 from objects import Objects  # noqa: E402
 from peers import dul  # noqa: E402
 from peers.procstat import cpu_seconds  # noqa: E402
-from peers.server import free_port  # noqa: E402
+from peers.server import end_when_told, free_port  # noqa: E402
 from tables import table  # noqa: E402
 
 from tests.support.haproxy import balancer  # noqa: E402 - after the line that makes it importable
@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512 << 10, help="bytes of the large ones")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
+    end_when_told()
     figures: dict[str, Any] = {}
     for nodes in map(int, given.nodes.split(",")):
         with (

@@ -26,6 +26,7 @@ from filling import Filled, Filling
 from objects import Objects
 from open_associations import Held, hold
 from peers import dul
+from peers.server import end_when_told
 from pydicom.dataset import Dataset
 from tables import Samples, number, table
 
@@ -235,6 +236,7 @@ def main() -> int:
     parser.add_argument("--plans-only", action="store_true", help="of an index of 1,000 instances")
     parser.add_argument("--markdown", action="store_true", help="with a heading above each table")
     arguments = parser.parse_args()
+    end_when_told()
     mark = "### " if arguments.markdown else ""
     is_fine = True
     with tempfile.TemporaryDirectory(prefix="growth-", dir=arguments.folder) as name:

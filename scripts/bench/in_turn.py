@@ -33,7 +33,7 @@ from peers.bench import Invalid, send, split
 from peers.command import all_targets
 from peers.dataset import Instance
 from peers.procstat import cpu_seconds
-from peers.server import Server, free_port, running
+from peers.server import Server, end_when_told, free_port, running
 from peers.targets import ClientMode, Target
 from tables import table
 
@@ -143,6 +143,7 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path, default=Path("/dev/shm/peerbench"))  # noqa: S108 - memory
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every burst here")
     arguments = parser.parse_args()
+    end_when_told()
     targets = chosen_targets(arguments.targets, all_targets(arguments.target_cmd))
     arguments.data_root.mkdir(parents=True, exist_ok=True)
     count = arguments.burst * arguments.bursts

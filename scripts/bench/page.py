@@ -25,7 +25,7 @@ from urllib.parse import quote
 from filling import SERIES_PER_STUDY, Filled, Filling
 from peers.http_client import Client
 from peers.procstat import cpu_seconds
-from peers.server import Server, free_port, running
+from peers.server import Server, end_when_told, free_port, running
 from peers.targets import WEB_LFSCP, ClientMode, command_target
 from tables import Samples, number, table
 
@@ -135,6 +135,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))  # noqa: S108 - memory
     parser.add_argument("--markdown", action="store_true", help="with a heading above the table")
     arguments = parser.parse_args()
+    end_when_told()
     with tempfile.TemporaryDirectory(prefix="page-", dir=arguments.folder) as name:
         data = Path(name, "data")
         fill(data, arguments.studies, arguments.index_url)

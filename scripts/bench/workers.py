@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from peers import dul
-from peers.server import free_port, running
+from peers.server import end_when_told, free_port, running
 from peers.targets import AET, DEFAULT_LFSCP, ClientMode, command_target
 from tables import table
 
@@ -102,6 +102,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="associations of each way")
     parser.add_argument("--markdown", action="store_true", help="with a heading")
     arguments = parser.parse_args()
+    end_when_told()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for workers in map(int, arguments.workers.split(",")):

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from peers import dul
-from peers.server import running
+from peers.server import end_when_told, running
 from peers.targets import AET, DCMTK, ORTHANC, ClientMode, Launch, Target, lfscp_program
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--targets", default="lfscp,wlmscpfs,orthanc")
     parser.add_argument("--folder", type=Path, default=None, help="where everything goes")
     arguments = parser.parse_args()
+    end_when_told()
     chosen = arguments.targets.split(",")
     expected = {STATION_AND_DAY: arguments.items // (STATIONS * DAYS), ACCESSION_NUMBER: 1}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:

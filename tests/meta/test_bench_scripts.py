@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.dicom_peer import until
+
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "scripts" / "bench"
 
@@ -122,6 +124,31 @@ def test_two_servers_are_compared_burst_by_burst(tmp_path):
     of_two = [bursts["2"][name] for name in ("lfscp", "storescp-fork")]
     assert [len(each["rates"]) for each in of_two] == [4, 4]
     assert all(ms > 0 for each in of_two for ms in each["senders_ms"])
+
+
+def test_a_benchmark_that_is_ended_leaves_no_server_and_no_folder(tmp_path):
+    servers = ("--targets", "storescp,storescp-fork")
+    work = ("--small", "--burst", "40", "--starts", "1000", "--associations", "1")
+    where = ("--data-root", tmp_path)
+    benchmark = subprocess.Popen(
+        [sys.executable, BENCH / "in_turn.py", *servers, *work, *where],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert until(lambda: len(started_by(benchmark.pid)) >= 2)
+    started = started_by(benchmark.pid)
+    benchmark.terminate()
+    assert benchmark.wait(30) != 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+    assert list(tmp_path.glob("in-turn-*")) == []
+
+
+def started_by(pid: int) -> list[int]:
+    """DCMTK's servers that a process has started and that live."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(each) for each in children if Path(f"/proc/{each}/comm").read_text() == "storescp\n"
+    ]
 
 
 def test_what_an_association_costs_is_told_of_each_server(tmp_path):

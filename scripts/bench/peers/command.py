@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from . import dataset, report
 from .bench import Bench, Invalid, UnsupportedError
 from .dul import DicomError
 from .http_client import HttpError
-from .server import ServerError, free_port
+from .server import ServerError, end_when_told, free_port
 from .targets import (
     DCMTK,
     DEFAULT_LFSCP,
@@ -137,9 +136,7 @@ def main() -> int:
     names = [target.name for target in targets]
     added = [item.partition("=")[0] for item in arguments.target_cmd]
     subject = arguments.subject or next((n for n in ["lfscp", *added] if n in names), None)
-    # Both end a run early: the servers are stopped, the scratch removed, what there is reported.
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, signal.default_int_handler)
+    end_when_told()  # then what there is is reported
 
     scale = 0.25 if arguments.quick else 1.0
     arguments.data_root.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,12 @@ class Server:
         return self.process.pid
 
 
+def end_when_told() -> None:
+    """Let SIGTERM end this program as Ctrl+C does: it stops its servers and removes its folders."""
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, signal.default_int_handler)
+
+
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a process group that this program started."""
     if process.poll() is None:
