@@ -295,11 +295,11 @@ class Run:
             else:
                 self._server.kill()
                 kills += 1
-                next_kill = time.monotonic() + options.kill_every
             self.soak.go.clear()
             time.sleep(0.2)
             self._starts.append(self._server.start())
             usage = self._warm_usage()
+            next_kill = time.monotonic() + options.kill_every  # it works so long, however it starts
             self.soak.go.set()
         if not kills:
             self.soak.fail("the server was never killed: the soak proves little")
@@ -460,7 +460,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--modalities", type=int, default=16)
-    parser.add_argument("--kill-every", type=float, default=60, metavar="SECONDS")
+    parser.add_argument("--kill-every", type=float, default=60, metavar="SECONDS", help="of work")
     parser.add_argument("--askers", type=int, default=2, help="of C-FIND and of C-GET")
     parser.add_argument("--breakers", type=int, default=4)
     parser.add_argument("--attackers", type=int, default=4, help="at once; 0 for none")
