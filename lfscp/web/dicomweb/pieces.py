@@ -23,8 +23,8 @@ Spans = tuple[FileSpan, ...]
 Sent = Bytes | Spans
 GATHERED: Final = 1 << 19  # bytes sent at a time
 _UNREADABLE: Final = (OSError, ArchiveError, DatasetError, DecodingError)
-AT_ONCE: Final = 4 << 20  # bytes of files that are fetched before they are sent
-MAX_FILES: Final = 4  # open for one answer
+AT_ONCE: Final = 8 << 20  # bytes of files that are fetched before they are sent
+MAX_FILES: Final = 9  # open for one answer
 
 
 def reason_of(error: Exception) -> str:
