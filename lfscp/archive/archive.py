@@ -32,6 +32,7 @@ from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Query
 from lfscp.archive.query.selection import PACKED, Selection
 from lfscp.archive.reindexing import place_studies
+from lfscp.archive.store.file_systems import is_of_this_machine
 from lfscp.archive.store.kept_beside import forget_objects
 from lfscp.archive.store.received_objects import (
     Duplicates,
@@ -66,6 +67,7 @@ class Archive:
 
     Attributes:
         is_closed: whether this process has ended its use; then what goes on beside it must end.
+        is_near: whether no other machine is asked for a row of the index, or to open a file.
         arrival: what is done with objects before they are stored; None stores them as they are.
     """
 
@@ -83,6 +85,8 @@ class Archive:
         self._prepared = PreparedQueries(self.index.dialect)
         self._ordered = OrderedQueries(self.index, self.files)
         self._storing = Storing(parts, options, lambda paths: self.remove_files(paths))
+        is_far = self.index.is_shared or self.files.is_remote
+        self.is_near = not is_far and is_of_this_machine(self.files.root)
 
     @property
     def router(self) -> Router | None:

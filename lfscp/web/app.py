@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from lfscp import __version__
 from lfscp.archive.archive import Archive
@@ -46,9 +47,10 @@ from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.dicomweb.compression import Compression
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
-from lfscp.web.dicomweb.short_way import ShortWay
+from lfscp.web.dicomweb.short_way import ShortApplication, ShortWay
 from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES, MAX_BYTES_OF_ALL
+from lfscp.web.known_answers import KnownAnswers
 from lfscp.web.ohif.viewer import Viewer, ViewerRoute
 from lfscp.web.pages import archive as archive_page
 from lfscp.web.pages import commitments as commitments_page
@@ -126,7 +128,7 @@ def create_app(
     connections, of_address = limits_of(
         settings.web.max_connections, settings.web.max_connections_per_address
     )
-    app = FastAPI(
+    app = ShortApplication(
         title="lfscp",
         version=__version__,
         description=_DESCRIPTION,
@@ -170,6 +172,7 @@ def create_app(
         sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES),
         turns=Turns(),
         picture_turns=Turns(PICTURES_AT_ONCE),
+        known_answers=KnownAnswers(),
         viewer=viewer,
         plugins=plugins,
     )
@@ -189,20 +192,31 @@ def create_app(
     app.mount("/static", StaticFiles(directory=FOLDER / "static"))
     app.add_middleware(Compression, paths=(PREFIX,))
     app.add_middleware(BodyLimit)
-    app.add_middleware(
-        Guard,
-        access=app.state.web.access,
-        proxies=proxies or ReverseProxies(settings.web.trusted_proxies),
-        requests=Share(connections, of_address),
-        role_path=viewer.role_path if viewer is not None else None,
-    )
-    web: Web = app.state.web
-    app.add_middleware(  # outside the guard: a page must see why it was refused
-        CrossOrigin,
-        paths=(PREFIX, WADO_URI),
-        origins=lambda: web.settings.dicomweb.cors_origins,
-    )
+    _guard(app, connections, of_address, proxies)
     return app
+
+
+def _guard(
+    app: ShortApplication, most: int, most_of_address: int, proxies: ReverseProxies | None
+) -> None:
+    """Put the guard around all that the application serves.
+
+    Args:
+        most: requests at once; `most_of_address` of one address.
+    """
+    web: Web = app.state.web
+    requests = Share(most, most_of_address)
+    trusted = proxies or ReverseProxies(web.settings.web.trusted_proxies)
+    role_path = web.viewer.role_path if web.viewer is not None else None
+
+    def guarded(inner: ASGIApp) -> ASGIApp:
+        guard = Guard(inner, web.access, trusted, requests, role_path)
+        return CrossOrigin(  # outside the guard: a page must see why it was refused
+            guard, (PREFIX, WADO_URI), lambda: web.settings.dicomweb.cors_origins
+        )
+
+    app.add_middleware(guarded)
+    app.lead(wado_rs.of_bytes, lambda inner: guarded(problems.Unexpected(inner)))
 
 
 def _operation_id(route: APIRoute) -> str:

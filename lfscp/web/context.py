@@ -22,6 +22,7 @@ from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
 from lfscp.config.roles import Role
 from lfscp.services.access.known_peers import KnownPeers
+from lfscp.web.known_answers import KnownAnswers
 from lfscp.web.ohif.viewer import Viewer
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import NOBODY, Access, Caller
@@ -69,6 +70,7 @@ class Web:
     sent_metadata: Share
     turns: Turns
     picture_turns: Turns
+    known_answers: KnownAnswers
     viewer: Viewer | None = None
     plugins: Plugins | None = None
 

@@ -77,8 +77,12 @@ class Lookups:
 
         None when it is not there.
         """
-        row = self._first(self._instance, (sop_instance_uid,))
+        row = self.instance_values(sop_instance_uid)
         return None if row is None else dict(zip(_COLUMNS, row, strict=True))
+
+    def instance_values(self, sop_instance_uid: str) -> Sequence[Any] | None:
+        """The values of `instance_row` alone, in their order."""
+        return self._first(self._instance, (sop_instance_uid,))
 
     def version_of(self, study_uid: str, *below: str) -> str:
         """A text that changes when an instance of a study comes, goes or changes.

@@ -17,6 +17,7 @@ _JOURNALS: Final = Path("/proc/fs/jbd2")
 _BLOCK_DEVICES: Final = Path("/sys/dev/block")
 _SURE: Final = ("xfs", "btrfs")
 _IN_PLACE: Final = ("ext2", "ext3", "ext4", "xfs")
+_OF_THIS_MACHINE: Final = (*_IN_PLACE, "btrfs", "tmpfs", "overlay", "zfs", "f2fs", "bcachefs")
 _SYNCFS_TELLS: Final = (5, 8)  # the version of Linux
 
 
@@ -42,6 +43,14 @@ def is_written_in_place(path: str) -> bool:
     """
     try:
         return _mount_of(os.path.realpath(path))[0] in _IN_PLACE
+    except (OSError, ValueError):
+        return False
+
+
+def is_of_this_machine(folder: str | Path) -> bool:
+    """Whether no other machine is asked when a file in this folder is opened."""
+    try:
+        return _mount_of(os.path.realpath(folder))[0] in _OF_THIS_MACHINE
     except (OSError, ValueError):
         return False
 

@@ -67,7 +67,10 @@ class Asked(ClientWatch):
         Source: RFC 9110 sections 8.8.3 and 13.1.2.
         """
         digest = hashlib.blake2b(version.encode(), digest_size=12).hexdigest()
-        tag = f'"{digest}"'
+        return self.require_other(f'"{digest}"')
+
+    def require_other(self, tag: str) -> dict[str, str]:
+        """The headers of an answer with this ETag; raises as `require_changed`."""
         headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
         known = [
             each.strip().removeprefix("W/")
@@ -88,6 +91,7 @@ class NotModified(Exception):  # noqa: N818 - the name of RFC 9110
 
 
 Handler = Callable[[Asked], Response]
+Again = Callable[[Asked], Response | None]
 
 
 class Endpoint:
@@ -96,12 +100,18 @@ class Endpoint:
     Args:
         handler: makes the answer; it may raise what `problems` knows.
         draws: whether it has the renderer work for a request.
+        again: makes the answer without waiting for anything, if it was made lately. The event loop
+            asks it: to hand a request to a thread and back costs more than to answer it.
     """
 
     def __init__(
-        self, handler: Handler, draws: Callable[[Request], bool] = lambda _: False
+        self,
+        handler: Handler,
+        draws: Callable[[Request], bool] = lambda _: False,
+        again: Again = lambda _: None,
     ) -> None:
         self._handler = handler
+        self._again = again
         self._draws = draws
         self.__name__ = handler.__name__
         self.__doc__ = handler.__doc__
@@ -118,7 +128,9 @@ class Endpoint:
 
     async def _serve(self, asked: Asked, receive: Receive, send: Send) -> None:
         try:
-            response = await threads().run(self._handler, asked)
+            response = self._again(asked)
+            if response is None:
+                response = await threads().run(self._handler, asked)
         except NotModified as found:
             response = Response(status_code=HTTPStatus.NOT_MODIFIED, headers=found.headers)
         except KNOWN as error:
@@ -181,7 +193,7 @@ class Streamed(Response):
         piece, self._first = self._first, None
         if scope["method"] == "HEAD":
             return True
-        files = sent_files(request)
+        files = sent_files(scope)
         while piece is not None:
             if not await send_piece(piece, files, send):
                 return False

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import IO, Final
+from typing import IO, Final, Self
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -24,8 +23,8 @@ Spans = tuple[FileSpan, ...]
 Sent = Bytes | Spans
 GATHERED: Final = 1 << 19  # bytes sent at a time
 _UNREADABLE: Final = (OSError, ArchiveError, DatasetError, DecodingError)
-AT_ONCE: Final = 4 << 20  # bytes of files that are fetched before they are sent
-MAX_FILES: Final = 4  # open for one answer
+AT_ONCE: Final = 8 << 20  # bytes of files that are fetched before they are sent
+MAX_FILES: Final = 9  # open for one answer
 
 
 def reason_of(error: Exception) -> str:
@@ -136,33 +135,42 @@ class AtOnce(Response):
     Args:
         spans: of files, in the order in which they are sent.
         end: what is sent behind them.
+        headers: with the length of all, their names in lower case.
         opened: closed when it is sent.
     """
 
     background = None
 
     def __init__(
-        self,
+        self, spans: Spans, end: bytes, headers: Iterable[tuple[bytes, bytes]], opened: ExitStack
+    ) -> None:
+        self.spans = spans
+        self.end = end
+        self._opened = opened
+        self.status_code = HTTPStatus.OK
+        self.raw_headers = list(headers)
+
+    @classmethod
+    def made(
+        cls,
         spans: Spans,
         end: bytes,
         media_type: str,
         headers: Mapping[str, str],
         opened: ExitStack,
-    ) -> None:
-        self._spans = spans
-        self._end = end
-        self._opened = opened
-        self.status_code = HTTPStatus.OK
+    ) -> Self:
+        """The same with its length and type among the headers, which are text."""
         size = str(sum(each.total for each in spans) + len(end))
-        self.init_headers({**headers, "Content-Length": size, "Content-Type": media_type})
+        all_of_them = {**headers, "Content-Length": size, "Content-Type": media_type}
+        raw = ((name.lower().encode(), all_of_them[name].encode()) for name in all_of_them)
+        return cls(spans, end, raw, opened)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Send it."""
         with self._opened:
             start = {"type": "http.response.start", "status": self.status_code}
             await send({**start, "headers": self.raw_headers})
-            files = sent_files(Request(scope, receive))
             is_whole = scope["method"] == "HEAD"
-            if not is_whole and not await send_piece(self._spans, files, send):
+            if not is_whole and not await send_piece(self.spans, sent_files(scope), send):
                 return
-            await send({"type": "http.response.body", "body": self._end, "more_body": False})
+            await send({"type": "http.response.body", "body": self.end, "more_body": False})

@@ -24,6 +24,8 @@ class Instance:
 
     Args:
         version: changes when other content takes its place.
+        row: its values in the index.
+        study_key: of the row of its study.
     """
 
     sop_class_uid: str
@@ -32,6 +34,8 @@ class Instance:
     file: StoredFile
     dataset_offset: int
     version: str
+    row: Sequence[Any]
+    study_key: int
 
 
 def instance_of(asked: Asked) -> Instance:
@@ -58,6 +62,8 @@ def instance_at(asked: Asked, study_uid: str, series_uid: str, instance_uid: str
         file_of(asked.web, row),
         row["dataset_offset"],
         _version(row),
+        tuple(row.values()),
+        row["study_key"],
     )
 
 

@@ -12,11 +12,12 @@ used of it.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from starlette.requests import Request
+from starlette.types import Scope
+
+from lfscp.web.security.page_cache import fetch
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -25,9 +26,6 @@ EXTENSION: Final = "lfscp.sent_files"  # of the ASGI scope
 SENDER: Final = "sender"  # in it
 _PIECE: Final = 1 << 15  # bytes that wait in the connection's buffer
 _AT_ONCE: Final = 1 << 20  # bytes, so that other connections have their turn
-_SCRATCH: Final = 1 << 16  # bytes, which stay in the processor's cache
-_BUFFERS: Final = 16
-_local: Final = threading.local()
 
 
 class FileSpan(NamedTuple):
@@ -54,26 +52,7 @@ class FileSpan(NamedTuple):
         Raises:
             OSError: they cannot be read, or there are fewer.
         """
-        buffers = _buffers()
-        at, end = self.offset, self.offset + self.size
-        while at < end:
-            left = end - at
-            if left < _SCRATCH:
-                buffers = [buffers[0][:left]]
-            elif left < _SCRATCH * len(buffers):
-                buffers = buffers[: left // _SCRATCH]
-            count = os.preadv(self.descriptor, buffers, at)
-            if not count:
-                raise OSError(f"the file is {left} bytes shorter than expected")
-            at += count
-
-
-def _buffers() -> list[memoryview]:
-    """The same memory many times: what is read is not looked at."""
-    found: list[memoryview] | None = getattr(_local, "buffers", None)
-    if found is None:
-        found = _local.buffers = [memoryview(bytearray(_SCRATCH))] * _BUFFERS
-    return found
+        fetch(self.descriptor, self.offset, self.size)
 
 
 class SentFiles:
@@ -145,7 +124,7 @@ class SentFiles:
             await self._cycle.flow.drain()
 
 
-def sent_files(request: Request) -> SentFiles | None:
+def sent_files(scope: Scope) -> SentFiles | None:
     """What sends parts of files to the client of a request; None if nothing can."""
-    extension = request.scope.get("extensions", {}).get(EXTENSION)
+    extension = scope.get("extensions", {}).get(EXTENSION)
     return extension[SENDER] if extension else None

@@ -33,6 +33,12 @@ class Views:
         self._lock = threading.Lock()
         self._seen: OrderedDict[tuple[str, str, int | None, str], float] = OrderedDict()
 
+    def is_noted(self, study_uid: str, how: str, study_key: int | None = None) -> bool:
+        """Whether `note` would have nothing to write, and the index not to be asked."""
+        key = (audit.actor(), study_uid, study_key, how)
+        seen_at = self._seen.get(key) if audit.is_on() else time.monotonic()
+        return seen_at is not None and time.monotonic() - seen_at < AGAIN_AFTER_S
+
     def note(self, study_uid: str, how: str, study_key: int | None = None) -> None:
         """Note that the current caller sees something of a study.
 

@@ -27,6 +27,7 @@ from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
 from lfscp.web.dicomweb.pieces import AtOnce, Spans, kept
+from lfscp.web.dicomweb.retrieving.again import keep
 from lfscp.web.dicomweb.targets import Instance, instance_of
 from lfscp.web.problems import Problem
 from lfscp.web.security.sent_files import FileSpan, sent_files
@@ -134,7 +135,10 @@ def frames(asked: Asked) -> Response:
         is_single = len(numbers) == 1
         form = _form(wanted, stored, is_single=is_single)
         headers = asked.require_changed(f"{instance.version}|{numbers}|{form}")
-        return _answer(asked, _Frames(asked, stored, numbers, form), headers, opened)
+        answer = _answer(asked, _Frames(asked, stored, numbers, form), headers, opened)
+        if isinstance(answer, AtOnce):
+            keep(asked, instance, answer, headers["ETag"])
+        return answer
 
 
 def pixel_data(asked: Asked) -> Response:
@@ -286,10 +290,10 @@ def _answer(asked: Asked, content: _Frames, headers: dict[str, str], opened: Exi
         content_type, pieces = form.content_type, content.pieces(content.numbers[0])
         size = content.size
     if content.is_small:
-        if sent_files(asked.request) is not None:
+        if sent_files(asked.request.scope) is not None:
             spliced = content.spliced(writer)
             if spliced is not None:
-                return AtOnce(*spliced, content_type, headers, opened.pop_all())
+                return AtOnce.made(*spliced, content_type, headers, opened.pop_all())
         return Response(b"".join(pieces), media_type=content_type, headers=headers)
     sent = kept(pieces, opened.pop_all())
     return Streamed(asked, sent, content_type, headers, what="frames", size=size)

@@ -172,7 +172,7 @@ def _sent_pieces(
     """
     is_as_stored = form.transfer_syntax in (AS_STORED, instance.transfer_syntax_uid)
     end = instance.dataset_offset + instance.size
-    if not is_as_stored or end < _LONG or sent_files(asked.request) is None:
+    if not is_as_stored or end < _LONG or sent_files(asked.request.scope) is None:
         yield from object_pieces(asked, instance, form)
         return
     file = instance.path.open("rb")

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from lfscp.web.dicomweb.addresses import PREFIX
 from lfscp.web.dicomweb.answering import Endpoint, Handler
 from lfscp.web.dicomweb.retrieving import pictures
+from lfscp.web.dicomweb.retrieving.again import again
 from lfscp.web.dicomweb.retrieving.bulk_data import bulk_data
 from lfscp.web.dicomweb.retrieving.frames import frames, pixel_data
 from lfscp.web.dicomweb.retrieving.objects import objects
@@ -38,7 +39,18 @@ _BYTES: Final[tuple[tuple[str, Handler], ...]] = (
     (f"{_INSTANCE}/bulkdata/{{element:path}}", bulk_data),
 )
 ROUTES: Final = (*_BYTES, *_PICTURES)
-router.routes.extend(Route(path, Endpoint(handler), methods=["GET"]) for path, handler in _BYTES)
+# Objects and frames, whose answers nothing has to be done to.
+of_bytes: Final = [
+    Route(path, Endpoint(handler, again=again), methods=["GET"])
+    for path, handler in _BYTES
+    if handler in (objects, frames)
+]
+router.routes.extend(of_bytes)
+router.routes.extend(
+    Route(path, Endpoint(handler), methods=["GET"])
+    for path, handler in _BYTES
+    if handler not in (objects, frames)
+)
 router.routes.extend(
     Route(path, Endpoint(handler, lambda _: True), methods=["GET"]) for path, handler in _PICTURES
 )

@@ -14,18 +14,16 @@ from types import SimpleNamespace
 import pytest
 from pydicom import dcmread
 
-from lfscp.config import Settings
-from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.sent_files import FileSpan
 from lfscp.web.server import HttpServer
 from tests.support.multipart_parts import parts_of
 from tests.support.retrieved_objects import as_file
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_STUDY, ct_slice
+from tests.support.web_socket import WAIT_S, on_socket
 
 EDGE = 512  # half a MB an object: several of them are fetched at a time
 COUNT = 10
-WAIT_S = 60
 STUDY_URL = f"/dicom-web/studies/{CT_STUDY}"
 DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 OCTETS = 'multipart/related; type="application/octet-stream"'
@@ -36,22 +34,13 @@ Node = tuple[HttpServer, Path]
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node on a socket, with a study of some long objects."""
-    web, data = Settings().web, tmp_path_factory.mktemp("sent") / "data"
+    data = tmp_path_factory.mktemp("sent") / "data"
     with serving(data) as client:
         for number in range(1, COUNT + 1):
             content = as_file(ct_slice(number, COUNT, EDGE))
             assert client.post("/api/instances", content=content).status_code == 201
-        places = ConnectionLimits(
-            web.max_connections, web.max_connections_per_address, web.timeout_s, web.min_rate
-        )
-        app = client.app
-        server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
-        server.start()
-        assert server.wait(WAIT_S)
-        try:
+        with on_socket(client) as server:
             yield server, data
-        finally:
-            server.stop()
 
 
 def ask(node: Node, path: str, accept: str) -> http.client.HTTPResponse:
