@@ -6,8 +6,10 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,8 +19,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from pydicom.uid import ExplicitVRLittleEndian
 
-from tests.e2e.test_web_node import send
 from tests.support.dcmtk import free_port
+from tests.support.node_process import NodeProcess, proper_end
 from tests.support.pynetdicom_client import association, store_one
 from tests.support.web_objects import CT_CLASS, ROOT, new
 
@@ -68,28 +70,39 @@ def local(start_node: Any, remote_port: int) -> Any:
     return start_node("local", flags=flags)
 
 
+def sent(node: Any, folder: Path, *numbers: int, sender: str = "SCANNER", series: int = 1) -> None:
+    """Send studies to the node as a modality with an AE title does."""
+    offered = [(CT_CLASS, str(ExplicitVRLittleEndian))]
+    with association(node.port, offered, sender) as assoc:
+        for number in numbers:
+            assert store_one(assoc, study_file(folder, number, series)) == 0
+
+
+@contextmanager
+def node_with(folder: Path, count: int) -> Iterator[NodeProcess]:
+    """A node with as many studies, for tests that change nothing of it."""
+    node = NodeProcess(folder / "node", flags=["--http-port", "0"])
+    with proper_end(node):
+        sent(node.start(), folder, *range(1, count + 1))
+        yield node
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with node_with(tmp_path_factory.mktemp("seven"), 7) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with node_with(tmp_path_factory.mktemp("many"), STUDIES) as node:
+        yield node
+
+
 @pytest.fixture
 def store(local: Any, tmp_path: Path) -> Callable[..., None]:
-    """Sends studies to the node as a modality with an AE title does."""
-
-    def run(*numbers: int, sender: str = "SCANNER", series: int = 1) -> None:
-        offered = [(CT_CLASS, str(ExplicitVRLittleEndian))]
-        with association(local.port, offered, sender) as assoc:
-            for number in numbers:
-                assert store_one(assoc, study_file(tmp_path, number, series)) == 0
-
-    return run
-
-
-@pytest.fixture
-def upload(url: str, tmp_path: Path) -> Callable[..., None]:
-    """Hands studies to the node as a script does."""
-
-    def run(*numbers: int) -> None:
-        for number in numbers:
-            send(f"{url}/api/instances", study_file(tmp_path, number).read_bytes())
-
-    return run
+    """Sends studies to the node."""
+    return partial(sent, local, tmp_path)
 
 
 @pytest.fixture
@@ -127,140 +140,144 @@ def show_filters(page: Page, width: int) -> None:
         page.get_by_role("button", name="Filters").click()
 
 
-@WIDTHS
-def test_back_brings_back_the_search_with_its_fields_and_rows(sized, url, store, width, shoot):
-    page = sized
-    store(*range(1, 8))
-    page.goto(url)
-    expect(rows(page)).to_have_count(7)
-    show_filters(page, width)
-    page.get_by_label("Modality").select_option("CT")
-    expect(rows(page)).to_have_count(4)
-    page.fill("#q", "number00")
-    page.get_by_label("Filter by referring physician").fill("doctor1") if width > 640 else None
-    expect(rows(page)).to_have_count(2 if width > 640 else 4)
-    referrer = {"referrer": "doctor1"} if width > 640 else {}
-    wanted = {"modality": "CT", "q": "number00", **referrer}
-    expect_asked(page, **wanted)
-    shown = [7, 1] if width > 640 else [7, 5, 3, 1]
-    expect_names(page, shown)
-    shoot(f"archive-filtered-{width}")
+class TestSevenStudies:
+    """Of one node for all of these: to look at them changes nothing."""
 
-    page.locator("#studies .name a").first.click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Number")
-    page.go_back()
+    @pytest.fixture
+    def local(self, seven: NodeProcess) -> NodeProcess:
+        return seven
 
-    expect_names(page, shown)
-    expect_asked(page, **wanted)
-    expect(page.locator("[name=modality]")).to_have_value("CT")
-    expect(page.locator("#q")).to_have_value("number00")
+    @WIDTHS
+    def test_back_brings_back_the_search_with_its_fields_and_rows(self, sized, url, width, shoot):
+        page = sized
+        page.goto(url)
+        expect(rows(page)).to_have_count(7)
+        show_filters(page, width)
+        page.get_by_label("Modality").select_option("CT")
+        expect(rows(page)).to_have_count(4)
+        page.fill("#q", "number00")
+        page.get_by_label("Filter by referring physician").fill("doctor1") if width > 640 else None
+        expect(rows(page)).to_have_count(2 if width > 640 else 4)
+        referrer = {"referrer": "doctor1"} if width > 640 else {}
+        wanted = {"modality": "CT", "q": "number00", **referrer}
+        expect_asked(page, **wanted)
+        shown = [7, 1] if width > 640 else [7, 5, 3, 1]
+        expect_names(page, shown)
+        shoot(f"archive-filtered-{width}")
 
-    page.go_back()  # to before the choice of a modality
-    expect(rows(page)).to_have_count(7)
-    expect(page.locator("[name=modality]")).to_have_value("")
-    page.go_forward()
-    expect(page.locator("[name=modality]")).to_have_value("CT")
-    expect(rows(page)).to_have_count(len(shown))
+        page.locator("#studies .name a").first.click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Number")
+        page.go_back()
 
+        expect_names(page, shown)
+        expect_asked(page, **wanted)
+        expect(page.locator("[name=modality]")).to_have_value("CT")
+        expect(page.locator("#q")).to_have_value("number00")
 
-@WIDTHS
-def test_an_address_shows_the_same_to_somebody_else(sized, url, store, browser, width):
-    page = sized
-    store(*range(1, 8))
-    page.goto(f"{url}/?modality=CT&order=name")
-    page.get_by_label("Select Number003, Ann").check()
-    expect(page.locator("#selected-count")).to_have_text("1")
+        page.go_back()  # to before the choice of a modality
+        expect(rows(page)).to_have_count(7)
+        expect(page.locator("[name=modality]")).to_have_value("")
+        page.go_forward()
+        expect(page.locator("[name=modality]")).to_have_value("CT")
+        expect(rows(page)).to_have_count(len(shown))
 
-    context = browser.new_context()
-    other = context.new_page()
-    other.goto(page.url)
+    @WIDTHS
+    def test_an_address_shows_the_same_to_somebody_else(self, sized, url, browser, width):
+        page = sized
+        page.goto(f"{url}/?modality=CT&order=name")
+        page.get_by_label("Select Number003, Ann").check()
+        expect(page.locator("#selected-count")).to_have_text("1")
 
-    for each in (page, other):
-        expect_names(each, [1, 3, 5, 7])
-    expect(other.get_by_label("Select Number003, Ann")).to_be_checked()
-    expect(other.locator("#selected-count")).to_have_text("1")
-    context.close()
+        context = browser.new_context()
+        other = context.new_page()
+        other.goto(page.url)
 
+        for each in (page, other):
+            expect_names(each, [1, 3, 5, 7])
+        expect(other.get_by_label("Select Number003, Ann")).to_be_checked()
+        expect(other.locator("#selected-count")).to_have_text("1")
+        context.close()
 
-@WIDTHS
-def test_no_width_is_scrolled_sideways(sized, url, store, width, shoot):
-    page = sized
-    store(*range(1, 8))
-    page.goto(f"{url}/?q=number")
-    show_filters(page, width)
-    page.get_by_label("Select Number003, Ann").check()
-    shoot(f"archive-{width}")
+    @WIDTHS
+    def test_no_width_is_scrolled_sideways(self, sized, url, width, shoot):
+        page = sized
+        page.goto(f"{url}/?q=number")
+        show_filters(page, width)
+        page.get_by_label("Select Number003, Ann").check()
+        shoot(f"archive-{width}")
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.goto(f"{url}/studies/{ROOT}.9.3")
-    page.get_by_text("Download, send, delete").click()
-    shoot(f"study-{width}")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.goto(f"{url}/studies/{ROOT}.9.3")
+        page.get_by_text("Download, send, delete").click()
+        shoot(f"study-{width}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
+    @pytest.mark.parametrize(
+        ("field", "value", "numbers"),
+        [
+            ("Filter by patient name", "number004", {4}),
+            ("Filter by patient ID", "id00?", {1, 2, 3, 4, 5, 6, 7}),
+            ("Filter by birth date", "1953", {3}),
+            ("Filter by description", "brain", {2, 4, 6}),
+            ("Filter by accession number", "acc005", {5}),
+            ("Filter by referring physician", "doctor2", {2, 5}),
+            ("Study date to", f"{NOW - timedelta(days=1)}", {2, 4, 6}),
+        ],
+    )
+    def test_each_column_has_a_filter(self, page, url, field, value, numbers):
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.goto(url)
 
-def test_pages_and_orders_are_links_that_keep_search_and_selection(page, url, upload):
-    upload(*range(1, STUDIES + 1))
-    page.goto(url)
-    expect(page.locator("#found")).to_contain_text("130 studies, 1 to 60 shown")
-    page.get_by_role("link", name="Patient").click()
-    expect(page.locator("th[aria-sort=ascending]")).to_have_text("Patient")
-    expect_names(page, range(1, 61))
-    page.get_by_label("Select Number002, Ann").check()
+        page.get_by_label(field, exact=True).fill(value)
 
-    page.get_by_role("link", name="Next").click()
-    expect(page.locator("#found")).to_contain_text("61 to 120 shown")
-    expect_names(page, range(61, 121))
-    page.get_by_label("Select Number061, Ann").check()
-    expect(page.locator("#selected-count")).to_have_text("2")
-    page.get_by_role("link", name="Next").click()
-    expect_names(page, range(121, 131))
-    expect(page.get_by_role("link", name="Next")).to_have_count(0)
-    page.get_by_role("link", name="Previous").click()
-    page.get_by_role("link", name="Previous").click()
-    expect(page.locator("#found")).to_contain_text("1 to 60 shown")
-    expect(page.get_by_label("Select Number002, Ann")).to_be_checked()
-
-    page.get_by_role("link", name="Patient").click()
-    expect(page.locator("th[aria-sort=descending]")).to_have_text("Patient")
-    expect_names(page, range(130, 70, -1))
-    page.fill("#q", "acc00")
-    expect(page.locator("#found")).to_contain_text("9 studies match")
-    expect_names(page, range(9, 0, -1))
+        expect(rows(page)).to_have_count(len(numbers))
+        for number in numbers:
+            expect(rows(page).filter(has_text=f"Number{number:03d}")).to_have_count(1)
 
 
-def test_the_head_stays_while_the_rows_are_scrolled(page, url, upload):
-    upload(*range(1, 70))
-    page.goto(url)
-    expect(rows(page)).to_have_count(60)
+class TestManyStudies:
+    """More than a page shows."""
 
-    rows(page).last.scroll_into_view_if_needed()
+    @pytest.fixture
+    def local(self, many: NodeProcess) -> NodeProcess:
+        return many
 
-    expect(page.get_by_role("link", name="Patient")).to_be_in_viewport()
-    expect(page.get_by_label("Filter by patient name")).to_be_in_viewport()
+    def test_pages_and_orders_are_links_that_keep_search_and_selection(self, page, url):
+        page.goto(url)
+        expect(page.locator("#found")).to_contain_text("130 studies, 1 to 60 shown")
+        page.get_by_role("link", name="Patient").click()
+        expect(page.locator("th[aria-sort=ascending]")).to_have_text("Patient")
+        expect_names(page, range(1, 61))
+        page.get_by_label("Select Number002, Ann").check()
 
+        page.get_by_role("link", name="Next").click()
+        expect(page.locator("#found")).to_contain_text("61 to 120 shown")
+        expect_names(page, range(61, 121))
+        page.get_by_label("Select Number061, Ann").check()
+        expect(page.locator("#selected-count")).to_have_text("2")
+        page.get_by_role("link", name="Next").click()
+        expect_names(page, range(121, 131))
+        expect(page.get_by_role("link", name="Next")).to_have_count(0)
+        page.get_by_role("link", name="Previous").click()
+        page.get_by_role("link", name="Previous").click()
+        expect(page.locator("#found")).to_contain_text("1 to 60 shown")
+        expect(page.get_by_label("Select Number002, Ann")).to_be_checked()
 
-@pytest.mark.parametrize(
-    ("field", "value", "numbers"),
-    [
-        ("Filter by patient name", "number004", {4}),
-        ("Filter by patient ID", "id00?", {1, 2, 3, 4, 5, 6}),
-        ("Filter by birth date", "1953", {3}),
-        ("Filter by description", "brain", {2, 4, 6}),
-        ("Filter by accession number", "acc005", {5}),
-        ("Filter by referring physician", "doctor2", {2, 5}),
-        ("Study date to", f"{NOW - timedelta(days=1)}", {2, 4, 6}),
-    ],
-)
-def test_each_column_has_a_filter(page, url, store, field, value, numbers):
-    page.set_viewport_size({"width": 1440, "height": 900})
-    store(*range(1, 7))
-    page.goto(url)
+        page.get_by_role("link", name="Patient").click()
+        expect(page.locator("th[aria-sort=descending]")).to_have_text("Patient")
+        expect_names(page, range(130, 70, -1))
+        page.fill("#q", "acc00")
+        expect(page.locator("#found")).to_contain_text("9 studies match")
+        expect_names(page, range(9, 0, -1))
 
-    page.get_by_label(field, exact=True).fill(value)
+    def test_the_head_stays_while_the_rows_are_scrolled(self, page, url):
+        page.goto(url)
+        expect(rows(page)).to_have_count(60)
 
-    expect(rows(page)).to_have_count(len(numbers))
-    for number in numbers:
-        expect(rows(page).filter(has_text=f"Number{number:03d}")).to_have_count(1)
+        rows(page).last.scroll_into_view_if_needed()
+
+        expect(page.get_by_role("link", name="Patient")).to_be_in_viewport()
+        expect(page.get_by_label("Filter by patient name")).to_be_in_viewport()
 
 
 def test_studies_are_chosen_by_sender_and_by_a_preset_of_dates(page, url, store):

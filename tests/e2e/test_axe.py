@@ -17,7 +17,7 @@ from tests.support.node_process import NodeProcess, proper_end
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_INSTANCE, LOOP_STUDY, write_all
 from tests.support.worklist_items import worklist_dataset
 
-WIDTHS = pytest.mark.parametrize("width", [1440, 390])
+WIDTHS = (1440, 390)
 PATHS = {
     "archive": (
         *("/", f"/studies/{CT_STUDY}", f"/studies/{LOOP_STUDY}", f"/instances/{LOOP_INSTANCE}"),
@@ -100,10 +100,21 @@ def in_both_themes(page: Page, axe: str, shoot: Callable[[str], object], name: s
     return found + [f"in the dark: {each}" for each in findings(page, axe, OF_COLOURS)]
 
 
-@WIDTHS
+def at_all_widths(
+    page: Page, axe: str, shoot: Callable[[str], object], name: str
+) -> list[str]:
+    """The same on a screen and on a phone; none is scrolled sideways."""
+    found = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        found += [f"{width} wide: {each}" for each in in_both_themes(page, axe, shoot, name)]
+        needed = page.evaluate("document.documentElement.scrollWidth")
+        assert needed <= width, f"{page.url} is {needed} pixels wide"
+    return found
+
+
 @pytest.mark.parametrize("kind", PATHS)
-def test_no_page_keeps_anybody_out(page, url, axe, shoot, width, kind):
-    page.set_viewport_size({"width": width, "height": 900})
+def test_no_page_keeps_anybody_out(page, url, axe, shoot, kind):
     found = []
     for path in PATHS[kind]:
         page.goto(url + path)
@@ -112,20 +123,16 @@ def test_no_page_keeps_anybody_out(page, url, axe, shoot, width, kind):
         page.evaluate("document.querySelectorAll('main details').forEach(each => each.open = true)")
         page.wait_for_load_state("networkidle")
         name = path.strip("/").replace("/", "-").split("?")[0] or "archive"
-        found += [f"{path}: {each}" for each in in_both_themes(page, axe, shoot, name)]
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width, f"{path} is {wide} pixels wide"
+        found += [f"{path}: {each}" for each in at_all_widths(page, axe, shoot, name)]
     assert found == [], "\n".join(found)
 
 
-@WIDTHS
-def test_what_is_said_of_an_error_keeps_nobody_out(page, url, axe, width):
+def test_what_is_said_of_an_error_keeps_nobody_out(page, url, axe):
     other = page.context.new_page()  # whose console may say that the page is missing
-    other.set_viewport_size({"width": width, "height": 900})
     other.goto(f"{url}/no-such-page")
     expect(other.get_by_role("heading", name="Not Found")).to_be_visible()
 
-    assert in_both_themes(other, axe, lambda _: None, "error") == []
+    assert at_all_widths(other, axe, lambda _: None, "error") == []
 
 
 class TestLogin:
@@ -137,18 +144,15 @@ class TestLogin:
         with node_with_a_page(tmp_path, users=users) as node:
             yield node
 
-    @WIDTHS
-    def test_it_keeps_nobody_out(self, page, url, axe, shoot, width):
-        page.set_viewport_size({"width": width, "height": 900})
+    def test_it_keeps_nobody_out(self, page, url, axe, shoot):
         page.goto(url)
-        assert in_both_themes(page, axe, shoot, "login") == []
+        assert at_all_widths(page, axe, shoot, "login") == []
 
         other = page.context.new_page()  # whose console may say that the password is wrong
-        other.set_viewport_size({"width": width, "height": 900})
         other.goto(url)
         other.fill("[name=name]", "admin")
         other.fill("[name=password]", "wrong")
         other.get_by_role("button", name="Log in").click()
         expect(other.get_by_role("alert")).to_be_visible()
         expect(other.get_by_label("Name")).to_have_value("admin")
-        assert in_both_themes(other, axe, lambda _: None, "login refused") == []
+        assert at_all_widths(other, axe, lambda _: None, "login refused") == []

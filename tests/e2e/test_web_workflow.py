@@ -282,13 +282,13 @@ def test_the_pages_are_whole_on_a_phone_and_their_fields_have_names(
         "step": "/procedure-steps/1.2.9.1",
         "commitments": "/commitments",
     }
-    for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)
+    for name, path in pages.items():
+        page.goto(f"{url}{path}")
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 800})
-            for name, path in pages.items():
-                page.goto(f"{url}{path}")
-                assert page.evaluate(WIDE) <= width, path
-                assert page.evaluate(UNNAMED) == [], path
-                assert page.locator("h1").count() == 1, path
+            assert page.evaluate(WIDE) <= width, path
+            assert page.evaluate(UNNAMED) == [], path
+            assert page.locator("h1").count() == 1, path
+            for scheme in ("dark", "light"):
+                page.emulate_media(color_scheme=scheme)
                 shoot(f"{name}-{scheme}-{width}")

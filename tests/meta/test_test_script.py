@@ -95,9 +95,21 @@ def test_apt_s_words_are_shown_when_it_fails_and_nothing_is_run(
     done = run(programs, source)
     assert done.returncode == 1
     assert "E: no route to the mirror" in done.stderr
-    assert "chromium" in done.stderr.splitlines()[-1]
+    assert "chromium-headless-shell" in done.stderr.splitlines()[-1]
     assert "could not install" in done.stderr.splitlines()[-1]
     assert "prepared" not in done.stdout
+
+
+def test_a_browser_with_windows_does_where_the_one_without_cannot_be_had(
+    programs: Path, source: Path
+) -> None:
+    program(programs / "id", "echo 0")
+    program(programs / "apt-get", 'case "$*" in *"headless-shell") exit 100 ;; esac')
+    program(programs / "chromium", "exit 0")
+    done = run(programs, source, SKIP_MISSING="1")
+    assert done.returncode == 0
+    assert "scripts/test: going on with chromium" in done.stderr
+    assert "prepared" in done.stdout
 
 
 @pytest.mark.parametrize("environment", [{}, {"CI": "1"}, {"CI": "1", "SKIP_MISSING": "1"}])
@@ -107,7 +119,7 @@ def test_who_cannot_install_is_told_what_is_missing(
     done = run(programs, source, **environment)
     assert done.returncode == 1
     missing = done.stderr.splitlines()[0].removeprefix("scripts/test: not installed: ").split()
-    assert {"chromium", "systemd", "openssl"} <= set(missing)
+    assert {"chromium-headless-shell", "systemd", "openssl"} <= set(missing)
     assert f"apt-get install {' '.join(missing)}" in done.stderr
     assert "prepared" not in done.stdout
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from sqlalchemy import Connection, Engine, MetaData, event
 
 MAX_KEPT = 5000
@@ -29,6 +28,15 @@ class _Statements(dict[Any, Any]):
 @contextmanager
 def statements_kept() -> Iterator[None]:
     """Meanwhile all engines share what they compile, and new tables are made by kept statements."""
+    keep_statements()
+    try:
+        yield
+    finally:
+        Engine.__init__, MetaData.create_all = _engine_init, _create_all  # type: ignore[method-assign]
+
+
+def keep_statements() -> None:
+    """From here on all engines share compiled statements, and those that make tables are kept."""
     kept = _Statements()
 
     def engine_init(  # with the names of Engine's own: create_engine looks at them
@@ -47,10 +55,7 @@ def statements_kept() -> Iterator[None]:
             self, pool, dialect, url, logging_name, echo, query_cache_size, shared, hide_parameters
         )
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Engine, "__init__", engine_init)
-        patched.setattr(MetaData, "create_all", _creation())
-        yield
+    Engine.__init__, MetaData.create_all = engine_init, _creation()  # type: ignore[method-assign]
 
 
 def _creation() -> Any:

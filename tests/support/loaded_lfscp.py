@@ -16,8 +16,10 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 LFSCP = Path(sys.executable).with_name("lfscp")
@@ -33,8 +35,29 @@ def load() -> None:
     for module in pkgutil.walk_packages(lfscp.__path__, "lfscp."):
         if not module.name.removeprefix("lfscp.").startswith(NOT_LOADED):
             __import__(module.name)
+    prepare()
     gc.collect()
     gc.freeze()
+
+
+def prepare() -> None:
+    """Make once what each command makes of all commands, and each node for its index and page."""
+    with found_from(Path(__file__).parents[2]):
+        from tests.support.prepared import keep_commands, prepare_web
+    keep_commands()
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_web(Path(folder))
+    assert threading.active_count() == 1, threading.enumerate()  # else nothing may be forked
+
+
+@contextlib.contextmanager
+def found_from(folder: Path) -> Iterator[None]:
+    """Import from this folder too, for as long as it takes."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def serve(control: socket.socket) -> None:

@@ -15,9 +15,9 @@ from lfscp.config import Settings
 from lfscp.jobs.service import JobService
 from lfscp.web.app import create_app
 from lfscp.web.status.state import NodeState, ProcessState
-from tests.support.kept_routes import keep_routes
+from tests.support.prepared import keep_web
 
-keep_routes()
+keep_web()
 HOME = "http://127.0.0.1:8080"
 
 
