@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any, Final, cast
 
 import psycopg
@@ -30,6 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from lfscp.archive.durability import Durability
 from lfscp.archive.index.database.database import Database, Patience, Result
 from lfscp.archive.index.database.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.prepared_cursor import PreparedCursor
 from lfscp.archive.index.database.statements import Statement
 
 _CONNECT_TIMEOUT_S: Final = 5
@@ -75,7 +77,7 @@ class PostgreSQLDatabase(Database):
         self.dialect = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
         self.engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
-            creator=lambda: self._connect(None, autocommit=False),
+            creator=lambda: self._connect(autocommit=False),
             pool_size=connections,
             max_overflow=0,
             pool_timeout=timeout_s,
@@ -84,12 +86,12 @@ class PostgreSQLDatabase(Database):
             use_native_hstore=False,  # which would be asked for on each new connection
         )
         self._timeout_s = timeout_s
-        self._writers = _Connections(lambda: self._connect(0), connections, timeout_s)
-        self._readers = _Connections(lambda: self._connect(None), connections, timeout_s)
+        self._writers = _Connections(self._connect, connections, timeout_s)
+        self._readers = _Connections(self._connect, connections, timeout_s)
         self._durability = durability
         self._follow_forks()
 
-    def _connect(self, prepare_after: int | None, *, autocommit: bool = True) -> _Connection:
+    def _connect(self, *, autocommit: bool = True) -> _Connection:
         """A new connection, which commits as durably as asked for and plans for the values."""
         arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
         options.update(_connect_options(self.engine.url, self._timeout_s))
@@ -106,7 +108,6 @@ class PostgreSQLDatabase(Database):
                 connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         except psycopg.Error as error:
             raise CannotConnectError(str(error)) from None
-        connection.prepare_threshold = prepare_after
         connection.autocommit = autocommit
         return connection
 
@@ -133,7 +134,7 @@ class PostgreSQLDatabase(Database):
         """A reader whose `execute` gives the rows as they come from the server."""
         source = interruption.source if interruption is not None else ""
         with self._readers.share_of(source), self._readers.one() as connection:
-            reader = _Reader(connection, lambda: self._connect(None), interruption)
+            reader = _Reader(connection, self._connect, interruption)
             try:
                 yield reader
             finally:
@@ -141,20 +142,21 @@ class PostgreSQLDatabase(Database):
 
     @contextmanager
     def lookup(self) -> Iterator[Any]:
-        with self._writers.one() as connection, connection.cursor() as cursor:
-            yield cursor
+        with self._writers.one() as connection:
+            yield connection.prepared
 
     def write(self, statement: Statement, values: Sequence[Any]) -> None:
-        with self._writers.one() as connection, connection.cursor() as cursor:
-            statement.run(cursor, values)
+        with self._writers.one() as connection:
+            statement.run(connection.prepared, values)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        with self._writers.one() as connection, connection.cursor() as cursor:
-            cursor.execute("BEGIN")
+        with self._writers.one() as connection:
+            cursor = connection.prepared
+            cursor.run(b"BEGIN")
             try:
                 yield cursor
-                cursor.execute("COMMIT")
+                cursor.run(b"COMMIT")
             except BaseException:
                 with contextlib.suppress(psycopg.Error):
                     connection.rollback()
@@ -196,6 +198,11 @@ class _Connection(psycopg.Connection[Any]):
     """
 
     interruption: Interruption | None = None
+
+    @cached_property
+    def prepared(self) -> PreparedCursor:
+        """Runs short statements, which stay prepared."""
+        return PreparedCursor(self)
 
     def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the server; looks at the interruption meanwhile."""
