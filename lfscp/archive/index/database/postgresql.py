@@ -36,6 +36,7 @@ from lfscp.archive.index.database.statements import Statement
 
 _CONNECT_TIMEOUT_S: Final = 5
 _MAX_PAUSE_S: Final = 1.0
+_LOCK_WAIT_MS: Final = 100
 _ATTEMPTS: Final = 10
 _LIBPQ_WITH_CHUNKS: Final = 170000
 _CHUNK_ROWS: Final = 500
@@ -61,7 +62,8 @@ class PostgreSQLDatabase(Database):
     """A database of a PostgreSQL server.
 
     Args:
-        connections: of this process, each for storing, for prepared queries and for the rest.
+        connections: of this process, each for storing, for prepared queries and for the rest. One
+            more is for stores that are committed together.
         timeout_s: how long work may wait for the server when it is away or all connections are
             busy.
     """
@@ -88,6 +90,7 @@ class PostgreSQLDatabase(Database):
         self._timeout_s = timeout_s
         self._writers = _Connections(self._connect, connections, timeout_s)
         self._readers = _Connections(self._connect, connections, timeout_s)
+        self._together = _Connections(self._connect_impatient, 1, timeout_s)
         self._durability = durability
         self._follow_forks()
 
@@ -111,6 +114,12 @@ class PostgreSQLDatabase(Database):
         connection.autocommit = autocommit
         return connection
 
+    def _connect_impatient(self) -> _Connection:
+        """One on which no row waits long for a lock: it would hold up those of others."""
+        connection = self._connect()
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_LOCK_WAIT_MS}",))
+        return connection
+
     # A child must not speak on its parent's connections: none is open while a process forks.
 
     def before_fork(self) -> None:
@@ -121,20 +130,22 @@ class PostgreSQLDatabase(Database):
 
     def after_fork_in_child(self) -> None:
         self.engine.dispose(close=False)
-        self._writers.reset()
-        self._readers.reset()
+        for each in (self._writers, self._readers, self._together):
+            each.reset()
 
     def close(self) -> None:
-        self._writers.close_idle()
-        self._readers.close_idle()
+        for each in (self._writers, self._readers, self._together):
+            each.close_idle()
         self.engine.dispose()
 
     @contextmanager
-    def reading(self, interruption: Interruption | None = None) -> Iterator[Any]:
+    def reading(
+        self, interruption: Interruption | None = None, *, finds_one: bool = False
+    ) -> Iterator[Any]:
         """A reader whose `execute` gives the rows as they come from the server."""
         source = interruption.source if interruption is not None else ""
         with self._readers.share_of(source), self._readers.one() as connection:
-            reader = _Reader(connection, self._connect, interruption)
+            reader = _Reader(connection, self._connect, interruption, finds_one=finds_one)
             try:
                 yield reader
             finally:
@@ -148,6 +159,13 @@ class PostgreSQLDatabase(Database):
     def write(self, statement: Statement, values: Sequence[Any]) -> None:
         with self._writers.one() as connection:
             statement.run(connection.prepared, values)
+
+    def write_together(self, statement: Statement, values: Sequence[Any]) -> None:
+        with self._together.one() as connection:
+            statement.run(connection.prepared, values)
+
+    def may_be_done(self, error: BaseException) -> bool:
+        return _is_lost(error)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -334,10 +352,13 @@ class _Reader:
         connection: _Connection,
         connect: Callable[[], _Connection],
         interruption: Interruption | None,
+        *,
+        finds_one: bool,
     ) -> None:
         self._connection = connection
         self._connect = connect
         self._interruption = interruption
+        self._finds_one = finds_one
         self._rows: Generator[Any, None, None] | None = None
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
@@ -367,6 +388,9 @@ class _Reader:
     def _stream(
         self, connection: _Connection, sql: str, parameters: Sequence[Any]
     ) -> Generator[Any, None, None]:
+        if self._finds_one:  # to plan it anew would take longer than to run it
+            yield from connection.prepared.execute(sql, parameters)
+            return
         connection.interruption = self._interruption
         try:
             with connection.cursor() as cursor:

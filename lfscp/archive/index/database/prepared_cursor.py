@@ -18,6 +18,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 _MARK: Final = re.compile("%[s%]")
 _DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+MAX_PREPARED: Final = 256  # which take memory of the server
 _ENCODING: Final = "utf-8"
 _INTEGER: Final[Callable[[bytes], Any]] = int
 # By the type's number in PostgreSQL; everything else is text.
@@ -85,6 +86,9 @@ class PreparedCursor:
         return list(self._rows)
 
     def _prepare(self, sql: str) -> bytes:
+        if len(self._names) >= MAX_PREPARED:
+            self.run(b"DEALLOCATE ALL")
+            self._names.clear()
         name = f"lfscp_{len(self._names)}".encode()
         _require(self._pgconn.prepare(name, _numbered(sql).encode()))
         self._names[sql] = name

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from lfscp.archive.index.database.prepared_cursor import PreparedCursor
+from lfscp.archive.index.database.prepared_cursor import MAX_PREPARED, PreparedCursor
 from tests.support.postgresql_server import PostgreSQLServer
 
 Connection = psycopg.Connection[Any]
@@ -73,6 +73,14 @@ def test_a_statement_is_prepared_once(connection: Connection) -> None:
     for number in range(3):
         cursor.execute("SELECT %s::BIGINT", [number])
     assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (1,)
+
+
+def test_no_more_statements_than_a_limit_stay_prepared(connection: Connection) -> None:
+    cursor = PreparedCursor(connection)
+    for number in range(MAX_PREPARED + 3):
+        assert cursor.execute(f"SELECT {number}, %s::TEXT", ["x"]).fetchone() == (number, "x")
+    count = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+    assert count == (3,)
 
 
 def test_an_error_of_the_server_has_its_kind_and_the_connection_goes_on(
