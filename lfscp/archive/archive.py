@@ -28,7 +28,7 @@ from lfscp.archive.left_overs import remove_unused
 from lfscp.archive.opening import INDEX_FILE, OBJECTS, Opened, OpenOptions, opened
 from lfscp.archive.query.find import find
 from lfscp.archive.query.ordered import Found, OrderedQueries
-from lfscp.archive.query.prepared import PreparedQueries
+from lfscp.archive.query.prepared import PreparedQueries, finds_one
 from lfscp.archive.query.query import Query
 from lfscp.archive.query.selection import PACKED, Selection
 from lfscp.archive.reindexing import place_studies
@@ -224,7 +224,9 @@ class Archive:
             InterruptionError: the answer is no longer wanted.
         """
         prepared = self._prepared.statement(query)
-        with self.index.doing("read the index"), self.index.reading(interruption) as cursor:
+        is_one = prepared is not None and finds_one(query)
+        reading = self.index.reading(interruption, finds_one=is_one)
+        with self.index.doing("read the index"), reading as cursor:
             yield from find(
                 cursor,
                 self.index.dialect,

@@ -63,7 +63,7 @@ class IndexSection(Section):
     connections: Int = setting(
         10,
         "Most connections that one process opens to PostgreSQL for stores. It opens as many for"
-        " queries, and as many for the rest.",
+        " queries, as many for the rest, and one for stores that it commits together.",
         ge=1,
         le=1000,
     )

@@ -52,18 +52,22 @@ class Hierarchy:
             RowVanishedError: another node deleted what this one had found.
         """
         notes: list[str] = []
-        study_key = self._study(cursor, header, now, notes)
+        study_key, is_new = self._study(cursor, header, now, notes)
         find, uid = self._statements.find_series, (header.series_instance_uid,)
         keys = {study_fk: key for key, study_fk in find.run(cursor, uid).fetchall()}
         if study_key not in keys:
             if keys:
                 notes.append(_SERIES_UID_OF_SEVERAL)
             values = [study_key, *texts(header, Level.SERIES), now]
-            self._statements.insert_series.run(cursor, values)
-            keys = {study_fk: key for key, study_fk in find.run(cursor, uid).fetchall()}
+            added = self._statements.insert_series.run(cursor, values).fetchone()
+            if added is not None:
+                keys = {study_key: added[0]}
+            else:
+                keys = {study_fk: key for key, study_fk in find.run(cursor, uid).fetchall()}
         if study_key not in keys:
             raise RowVanishedError
-        return KnownSeries(keys[study_key], study_key, said_of_patient(header)), notes
+        touched_at = now if is_new else 0
+        return KnownSeries(keys[study_key], study_key, said_of_patient(header), touched_at), notes
 
     def studies_of(self, cursor: Any, study_uid: str) -> list[StudyRow]:
         """The studies with a UID, which should be one, the oldest first."""
@@ -76,16 +80,20 @@ class Hierarchy:
         Args:
             identity: Patient ID and issuer, as the object or others of its study say.
         """
+        return self._patient(cursor, header, identity)[0]
+
+    def _patient(self, cursor: Any, header: Header, identity: PatientIdentity) -> tuple[int, bool]:
+        """The same, and whether it is certain that it was made just now."""
         unique = _unique_key(header, identity)
-        find = self._statements.find_patient
+        find, added = self._statements.find_patient, None
         row = find.run(cursor, unique).fetchone()
         if row is None:
-            values = texts(header, Level.PATIENT)
-            self._statements.insert_patient.run(cursor, [*values, unique[-1], 0])
-            row = find.run(cursor, unique).fetchone()
+            values = [*texts(header, Level.PATIENT), unique[-1], 0]
+            added = self._statements.insert_patient.run(cursor, values).fetchone()
+            row = added or find.run(cursor, unique).fetchone()
         if row is None:
             raise RowVanishedError
-        return int(row[0])
+        return int(row[0]), added is not None
 
     def read_again(self, cursor: Any, study_key: int) -> None:
         """Have all objects of a study read, since its values may come from other objects."""
@@ -97,14 +105,17 @@ class Hierarchy:
             if own.key == study_key:
                 self._complete(cursor, header, own, [])
 
-    def _study(self, cursor: Any, header: Header, now: int, notes: list[str]) -> int:
+    def _study(self, cursor: Any, header: Header, now: int, notes: list[str]) -> tuple[int, bool]:
+        """The study of an object, made when it is new, and whether it was made just now."""
         identity = PatientIdentity.of(header)
         found = self.studies_of(cursor, header.study_instance_uid)
-        own = own_study(identity, found)
+        own, is_new = own_study(identity, found), False
         if own is None:
             if found:
                 notes.append(_UID_OF_SEVERAL)
-            self._add_study(cursor, header, identity, now, notes)
+            key, is_new = self._add_study(cursor, header, identity, now, notes)
+            if key is not None:
+                return key, True
             # Another node may have added it just before, with what its object said.
             own = own_study(identity, self.studies_of(cursor, header.study_instance_uid))
         if own is None:
@@ -114,16 +125,24 @@ class Hierarchy:
                 notes.append(OBJECTS_DIFFER)
         elif identity.adds_to(own.identity):
             self._complete(cursor, header, own, notes)
-        return own.key
+        return own.key, is_new
 
     def _add_study(
         self, cursor: Any, header: Header, identity: PatientIdentity, now: int, notes: list[str]
-    ) -> None:
-        patient_key = self.patient_of(cursor, header, identity)
+    ) -> tuple[int | None, bool]:
+        """Make a study, unless somebody else was faster.
+
+        Returns:
+            Its key, if it was made and the database tells it, and whether it was made.
+        """
+        patient_key, is_new = self._patient(cursor, header, identity)
         attributes = [*texts(header, Level.PATIENT), *texts(header, Level.STUDY)]
-        added = self._statements.insert_study.run(cursor, [patient_key, *attributes, 0, now, now])
-        if added.rowcount:
+        values = [patient_key, *attributes, 0, now, now]
+        added = self._statements.insert_study.run(cursor, values)
+        is_added, row = added.rowcount > 0, added.fetchone()
+        if is_added and not is_new:  # a new patient has no other study
             self._compare_with_others(cursor, header, identity, notes)
+        return None if row is None else int(row[0]), is_added
 
     def _complete(self, cursor: Any, header: Header, own: StudyRow, notes: list[str]) -> None:
         """Let a study know what its first objects left out, and belong to that patient."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -49,6 +49,7 @@ from lfscp.observe import metrics
 _KNOWN_SERIES: Final = 4096  # remembered at most
 _TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
 _ATTEMPTS: Final = 20
+_TOGETHER: Final = 16  # instances in one statement, of which each number is prepared by itself
 _SIZE: Final = -5  # where the size stands in the values of an instance
 _PATH: Final = -7
 _STEP_S: Final = 0.005  # by which the pauses between them grow
@@ -120,7 +121,10 @@ class Index:
         # By study and series UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[tuple[str, str], KnownSeries] = {}
         self.stamps = Stamps()
-        self._group = GroupCommit(self._insert) if self._database.has_one_writer else None
+        self._add_row: Callable[[_Row], _Inserted] = self._insert_settled
+        if self._database.has_one_writer:
+            self._add_row = GroupCommit(self._insert).perform
+        self._settled = GroupCommit(self._insert_together, most=_TOGETHER, is_tried_alone=False)
 
     @property
     def _hint(self) -> str:
@@ -165,8 +169,7 @@ class Index:
             values = _values(header, placement, self.stamps.now_ms())
             row = (header, values, items, placement.content)
             try:
-                add = self._insert_one if self._group is None else self._group.perform
-                _, notes = add(row)
+                _, notes = self._add_row(row)
                 return Added(header.study_instance_uid, header.series_instance_uid, tuple(notes))
             except (self._database.integrity_error, RowVanishedError):
                 existing = self.find(header.sop_instance_uid)
@@ -199,27 +202,54 @@ class Index:
         except self.error as error:
             raise self._out_of_resources(error, Patience()) from None
 
-    def _insert_one(self, row: _Row) -> _Inserted:
-        return self._insert([row])[0]
-
     def _insert(self, rows: list[_Row]) -> list[_Inserted]:
         """Insert instances in one transaction; one of a known series is one statement."""
         if len(rows) > 1:
             return self._insert_all(rows)
-        header, values, items, content = rows[0]
-        known = self._recall(header)
-        if (
-            content
-            or items
-            or known is None
-            or not _is_settled(known, values, self.stamps.now_ms())
-        ):
+        known = self._settled_series(rows[0])
+        if known is None:
             return self._insert_all(rows)
         started = time.monotonic()
-        self._database.write(self._statements.insert_instance, [known.key, *values])
+        self._database.write(self._statements.insert_instance, [known.key, *rows[0][1]])
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(1)
         return [(known, [])]
+
+    def _insert_settled(self, row: _Row) -> _Inserted:
+        """Insert an instance: of a settled series together with others, else by itself.
+
+        If that fails, perhaps because of another's row, it is inserted by itself too.
+        """
+        known = self._settled_series(row)
+        if known is not None:
+            try:
+                return self._settled.perform((known, row[1]))
+            except self.error as error:
+                if self._database.may_be_done(error):
+                    raise
+        return self._insert_all([row])[0]
+
+    def _insert_together(self, rows: list[tuple[KnownSeries, list[Any]]]) -> list[_Inserted]:
+        """Insert instances of settled series by one statement.
+
+        Those of one series follow each other, in the order in which deletions lock series too.
+        """
+        ordered = sorted(rows, key=lambda row: row[0].key)
+        values = [value for known, of_row in ordered for value in (known.key, *of_row)]
+        started = time.monotonic()
+        self._database.write_together(self._statements.insert_instances(len(rows)), values)
+        metrics.INDEX_COMMIT.observe(time.monotonic() - started)
+        metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
+        return [(known, []) for known, _ in rows]
+
+    def _settled_series(self, row: _Row) -> KnownSeries | None:
+        """The series of an instance that has no row to write but its own; None if it has."""
+        header, values, items, content = row
+        if content or items:
+            return None
+        known = self._recall(header)
+        is_settled = known is not None and _is_settled(known, values, self.stamps.now_ms())
+        return known if is_settled else None
 
     def _insert_all(self, rows: list[_Row]) -> list[_Inserted]:
         now = self.stamps.now_ms()

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.index.tables import schema
+from lfscp.archive.index.tables.dialects import unindexed
 from lfscp.archive.query import computed
 from lfscp.archive.query.keys import (
     Items,
@@ -143,7 +144,7 @@ def narrowed(
     for key in query.keys:
         if isinstance(key.match, Universal) or key.attribute.keyword in combined:
             continue
-        condition = _condition(key, dialect)
+        condition = _condition(key, dialect, is_looked_for=_narrows(key, query))
         if condition.sql is not None:
             conditions.append(condition.sql)
         if not condition.exact:
@@ -192,7 +193,17 @@ def _residual(key: Key) -> tuple[Column[str], Callable[[str], bool]]:
     return _matched_column(key.attribute), key.match.accepts
 
 
-def _condition(key: Key, dialect: str) -> Condition:
+def _narrows(key: Key, query: Query) -> bool:
+    """Whether rows may be looked for by a key; others are only tested by it.
+
+    Half of an archive may be of one modality, and SQLite does not know that.
+    """
+    others = (each for each in query.keys if each.attribute.keyword != "Modality")
+    is_alone = all(isinstance(each.match, Universal) for each in others)
+    return key.attribute.keyword != "Modality" or is_alone
+
+
+def _condition(key: Key, dialect: str, *, is_looked_for: bool) -> Condition:
     attribute, match = key.attribute, key.match
     if attribute.keyword in computed.GATHERED and isinstance(match, Texts):
         texts = Texts(match.values, match.wildcards)
@@ -206,7 +217,8 @@ def _condition(key: Key, dialect: str) -> Condition:
     if isinstance(match, Names) and match.folded:
         return _fuzzy(attribute, match, dialect)
     column = _matched_column(attribute)
-    return _BY_KIND[type(match)](column, match, dialect)
+    tested = column if is_looked_for else unindexed(column)
+    return _BY_KIND[type(match)](tested, match, dialect)
 
 
 def _gathered(column: ColumnElement[str], texts: Texts, dialect: str) -> ColumnElement[bool]:

@@ -18,6 +18,7 @@ from lfscp.archive.index.database.statements import compiled
 from lfscp.archive.query.keys import UNIVERSAL, Match, Texts
 from lfscp.archive.query.matching import Matching, build
 from lfscp.archive.query.query import Key, Query
+from lfscp.dicom.values.attributes import UNIQUE_KEY, Level
 from lfscp.dicom.values.temporal import Span
 
 _KEPT_STATEMENTS: Final = 256
@@ -85,6 +86,19 @@ class PreparedQueries:
             (places.index(value), None) if value in places else (-1, value) for value in found
         ]
         return _Compiled(sql, tuple(parameters))
+
+
+def finds_one(query: Query) -> bool:
+    """Whether a query names one study, series or instance by its UID."""
+    if query.level is Level.PATIENT:
+        return False
+    unique = UNIQUE_KEY[query.level].tag
+    return any(
+        key.attribute.tag == unique
+        and isinstance(key.match, Texts)
+        and _values(key.match) is not None
+        for key in query.keys
+    )
 
 
 def _values(match: Match) -> tuple[str, ...] | None:

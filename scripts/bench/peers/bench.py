@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import dul
 from .dataset import Dataset, Instance, total_bytes
+from .postgresql import PostgreSQL
 from .server import Server, destination, running
 from .targets import AET, DCMTK, Capability, ClientMode, Target
 from .tls import Certificates
@@ -42,6 +43,7 @@ class Bench:
     dst_port: int
     scale: float
     home: Path = Path()  # where generated files stay
+    database: PostgreSQL | None = None  # where the servers have their indexes
     _loaded: dict[tuple[str, str], Path] = field(default_factory=dict)
     _load_failed: set[tuple[str, str]] = field(default_factory=set)
     _serial: int = 0
@@ -56,6 +58,10 @@ class Bench:
 
     def _log(self, target: Target) -> Path:
         return self.logs / f"{target.name}.log"
+
+    def database_cpu_seconds(self) -> float:
+        """Processor time of PostgreSQL until now; 0 without it."""
+        return self.database.cpu_seconds() if self.database is not None else 0.0
 
     @contextmanager
     def fresh(self, target: Target, mode: ClientMode = ClientMode.NODELAY) -> Iterator[Server]:

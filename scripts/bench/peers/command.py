@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from . import dataset, report
 from .bench import Bench, Invalid, UnsupportedError
 from .dul import DicomError
 from .http_client import HttpError
+from .postgresql import PostgreSQL, binaries
 from .server import ServerError, end_when_told, free_port
 from .targets import (
     DCMTK,
@@ -27,8 +30,10 @@ from .targets import (
     Target,
     command_target,
     lfscp_program,
+    postgresql_lfscp,
+    postgresql_targets,
 )
-from .workload import Workload
+from .workload import Figure, Workload
 from .workloads import WEB_WORKLOADS, WORKLOADS
 
 
@@ -38,6 +43,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", help="comma-separated workload names; default: all")
     parser.add_argument(
         "--dicomweb", action="store_true", help="measure DICOMweb instead of DICOM's own services"
+    )
+    parser.add_argument(
+        "--postgresql",
+        action="store_true",
+        help="lfscp and Orthanc with their indexes in a PostgreSQL server of the benchmark's own",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a quarter of the work")
@@ -62,18 +72,30 @@ def _arguments() -> argparse.Namespace:
         help="where the files and the servers' data live (default: %(default)s)",
     )
     parser.add_argument("--list", action="store_true", help="list workloads and targets, and exit")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.postgresql and arguments.dicomweb:
+        parser.error("--postgresql is not for --dicomweb")
+    return arguments
 
 
-def all_targets(commands: list[str], *, dicomweb: bool = False) -> dict[str, Target]:
-    """The peers, lfscp, and what `--target-cmd` adds, by name."""
-    found = {target.name: target for target in (WEB_PEERS if dicomweb else PEERS)}
-    found["lfscp"] = command_target("lfscp", WEB_LFSCP if dicomweb else DEFAULT_LFSCP)
+def all_targets(
+    commands: list[str], *, dicomweb: bool = False, database: PostgreSQL | None = None
+) -> dict[str, Target]:
+    """The peers, lfscp, and what `--target-cmd` adds, by name; with a database, what can use it."""
+    if database is not None:
+        found = {target.name: target for target in postgresql_targets(database)}
+    else:
+        found = {target.name: target for target in (WEB_PEERS if dicomweb else PEERS)}
+        found["lfscp"] = command_target("lfscp", WEB_LFSCP if dicomweb else DEFAULT_LFSCP)
     for item in commands:
         name, separator, template = item.partition("=")
         if not separator:
             sys.exit(f"--target-cmd {item!r}: expected NAME=TEMPLATE")
-        found[name] = command_target(name, template)
+        found[name] = (
+            postgresql_lfscp(name, template, database)
+            if database
+            else command_target(name, template)
+        )
     return found
 
 
@@ -91,8 +113,19 @@ def _chosen(names: str | None, known: dict[str, Target], commands: list[str]) ->
     return [known[name] for name in names.split(",")]
 
 
-def _chosen_workloads(names: str | None, *, dicomweb: bool) -> list[Workload]:
+def _with_database_cpu(workload: Workload) -> Workload:
+    """The same, and where it shows the server's processor time also that of PostgreSQL."""
+    own = next((each for each in workload.figures if each.name == f"{workload.name} CPU"), None)
+    if own is None:
+        return workload
+    added = Figure(f"{workload.name} PostgreSQL CPU", own.unit, higher_is_better=False)
+    return replace(workload, figures=(*workload.figures, added))
+
+
+def _chosen_workloads(names: str | None, *, dicomweb: bool, postgresql: bool) -> list[Workload]:
     all_of_them = WEB_WORKLOADS if dicomweb else WORKLOADS
+    if postgresql:
+        all_of_them = tuple(map(_with_database_cpu, all_of_them))
     known = {workload.name: workload for workload in all_of_them}
     if names is None:
         return list(all_of_them)
@@ -120,10 +153,20 @@ def _run_one(bench: Bench, workload: Workload, target: Target, cell: report.Cell
     return ", ".join(f"{values[f.name]:.4g} {f.unit}" for f in workload.figures)
 
 
+def _database(data_root: Path) -> PostgreSQL:
+    programs = binaries()
+    if programs is None:
+        sys.exit("PostgreSQL is not installed; on Debian: apt-get install postgresql")
+    return PostgreSQL(data_root / f"postgresql-{os.getpid()}", programs)
+
+
 def main() -> int:
     arguments = _arguments()
-    known = all_targets(arguments.target_cmd, dicomweb=arguments.dicomweb)
-    workloads = _chosen_workloads(arguments.only, dicomweb=arguments.dicomweb)
+    database = _database(arguments.data_root) if arguments.postgresql else None
+    known = all_targets(arguments.target_cmd, dicomweb=arguments.dicomweb, database=database)
+    workloads = _chosen_workloads(
+        arguments.only, dicomweb=arguments.dicomweb, postgresql=arguments.postgresql
+    )
     targets = _chosen(arguments.targets, known, arguments.target_cmd)
     if arguments.list:
         for workload in workloads:
@@ -150,22 +193,23 @@ def main() -> int:
     results = report.Results(targets, workloads, subject, settings, report.machine_facts())
     began = time.monotonic()
     try:
-        files = dataset.prepare(
-            arguments.data_root, int(400 * scale), int(2000 * scale), int(2000 * scale)
-        )
-        bench = Bench(files, scratch, logs, free_port(), scale, arguments.data_root)
-        for number in range(1, arguments.rounds + 1):
-            first = (number - 1) % len(targets)  # nobody always follows the same neighbour
-            for workload in workloads:
-                for target in targets[first:] + targets[:first]:
-                    cell = results.cell(workload.name, target.name)
-                    outcome = _run_one(bench, workload, target, cell)
-                    print(
-                        f"[{time.monotonic() - began:6.0f}s {number}/{arguments.rounds}] "
-                        f"{workload.name:18} {target.name:14} {outcome}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+        with database or nullcontext():
+            files = dataset.prepare(
+                arguments.data_root, int(400 * scale), int(2000 * scale), int(2000 * scale)
+            )
+            bench = Bench(files, scratch, logs, free_port(), scale, arguments.data_root, database)
+            for number in range(1, arguments.rounds + 1):
+                first = (number - 1) % len(targets)  # nobody always follows the same neighbour
+                for workload in workloads:
+                    for target in targets[first:] + targets[:first]:
+                        cell = results.cell(workload.name, target.name)
+                        outcome = _run_one(bench, workload, target, cell)
+                        print(
+                            f"[{time.monotonic() - began:6.0f}s {number}/{arguments.rounds}] "
+                            f"{workload.name:18} {target.name:14} {outcome}",
+                            file=sys.stderr,
+                            flush=True,
+                        )
     except KeyboardInterrupt:
         print("interrupted: reporting what there is", file=sys.stderr)
     finally:

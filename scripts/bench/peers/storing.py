@@ -39,10 +39,11 @@ def _store(plan: StorePlan, bench: Bench, target: Target) -> Values:
         target = target.with_tls(certificates)
     with bench.fresh(target, plan.mode) as server:
         bench.warm_memory(total_bytes(files))
-        cpu_before = cpu_seconds(server.pid)
+        cpu_before, database_before = cpu_seconds(server.pid), bench.database_cpu_seconds()
         with PeakMemory(server.pid) as peak:
             elapsed = send(batches, server.port, plan.mode, bench.logs, plan.send_pdu, certificates)
         cpu = cpu_seconds(server.pid) - cpu_before
+        database_cpu = bench.database_cpu_seconds() - database_before
         sent = [instance for batch in batches for instance in batch]
         verify_stored(server, sent)
     return {
@@ -51,6 +52,7 @@ def _store(plan: StorePlan, bench: Bench, target: Target) -> Values:
         f"{plan.name} peak RSS": peak.rss_kb / 1024,
         f"{plan.name} peak PSS": peak.pss_kb / 1024,
         f"{plan.name} CPU": cpu / len(sent) * 1000,
+        f"{plan.name} PostgreSQL CPU": database_cpu / len(sent) * 1000,
     }
 
 
@@ -129,6 +131,7 @@ STORING: tuple[Workload, ...] = (
         "400 CT of 512 KB on 4 associations",
         StorePlan("store-par4", parallel=4),
         _megabytes("store-par4"),
+        _cpu("store-par4"),
     ),
     _store_workload(
         "400 CT of 512 KB on 16 associations",

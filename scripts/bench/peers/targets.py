@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from .tls import Certificates
 
+if TYPE_CHECKING:
+    from .postgresql import PostgreSQL
+
 AET = "PEERBENCH"
 DESTINATION_AET = "DST"
+POSTGRESQL_USER = "peerbench"
 DEFAULT_LFSCP = (
     "{lfscp} serve --host 127.0.0.1 --port {port} --aet {aet} --data-dir {data} "
     "--peer DST=127.0.0.1:{dst_port} --no-http"
@@ -33,6 +37,7 @@ WEB_LFSCP = (
 DCMTK = "/usr/bin"
 ORTHANC = "/usr/sbin/Orthanc"
 ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+ORTHANC_POSTGRESQL = Path("/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so")
 STATIC_SERVER = Path(__file__).with_name("static_server.py")
 
 
@@ -287,6 +292,44 @@ WEB_PEERS: tuple[Target, ...] = (
         has_http=True,
     ),
 )
+
+
+def postgresql_targets(database: PostgreSQL) -> tuple[Target, ...]:
+    """Orthanc and lfscp with their indexes in databases of their own; objects in their folders."""
+
+    def orthanc(launch: Launch) -> list[str]:
+        settings = {
+            "EnableIndex": True,
+            "EnableStorage": False,
+            "Host": "127.0.0.1",
+            "Port": database.port,
+            "Database": database.database_of(launch.data),
+            "Username": POSTGRESQL_USER,
+            "Password": "",
+        }
+        return _orthanc(launch, Plugins=[str(ORTHANC_POSTGRESQL)], PostgreSQL=settings)
+
+    return (
+        Target(
+            "orthanc",
+            "Orthanc with its index in PostgreSQL: 16 DICOM threads; HTTP server off",
+            orthanc,
+            ARCHIVE,
+            program=str(ORTHANC_POSTGRESQL),
+        ),
+        postgresql_lfscp("lfscp", DEFAULT_LFSCP, database),
+    )
+
+
+def postgresql_lfscp(name: str, template: str, database: PostgreSQL) -> Target:
+    """An lfscp started by a command template, with its index in a database of its own."""
+    target = command_target(name, template)
+
+    def command(launch: Launch) -> list[str]:
+        index = f"LFSCP_INDEX__URL={database.url_of(launch.data)}"
+        return ["env", index, *target.command(launch)]
+
+    return replace(target, command=command, tls_command=None)
 
 
 def command_target(name: str, template: str) -> Target:

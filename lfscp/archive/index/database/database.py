@@ -92,11 +92,14 @@ class Database(ABC):
         """Close this process's connections; the next use opens new ones."""
 
     @abstractmethod
-    def reading(self, interruption: Interruption | None = None) -> AbstractContextManager[Any]:
+    def reading(
+        self, interruption: Interruption | None = None, *, finds_one: bool = False
+    ) -> AbstractContextManager[Any]:
         """A cursor for one SELECT, without SQLAlchemy's check-out; `execute` gives the rows.
 
         Args:
             interruption: asked while the statement runs; InterruptionError comes out of it.
+            finds_one: it looks for a value that one row has, so that the same plan suits any value.
         """
 
     @abstractmethod
@@ -110,6 +113,18 @@ class Database(ABC):
     @abstractmethod
     def write(self, statement: Statement, values: Sequence[Any]) -> None:
         """Run a statement on the path of each C-STORE that is a transaction by itself."""
+
+    def write_together(self, statement: Statement, values: Sequence[Any]) -> None:
+        """The same for several rows, of which one must not hold up the others for long.
+
+        Raises:
+            Its `error` if a row would have to wait for somebody else's transaction, among others.
+        """
+        self.write(statement, values)
+
+    def may_be_done(self, error: BaseException) -> bool:  # noqa: ARG002 - others look at it
+        """Whether it is not known after an error if a statement was committed."""
+        return False
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[Connection]:

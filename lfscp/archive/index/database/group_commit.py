@@ -7,7 +7,6 @@ and with many senders each sync serves many. A call returns only after its task 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -17,7 +16,7 @@ from lfscp.processes.forks import follow_forks
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_MAX_GROUP: Final = 64  # tasks in one transaction, so that the first does not wait for too many
+MAX_GROUP: Final = 64  # tasks in one transaction, so that the first does not wait for too many
 
 
 class _Ticket(Generic[Task, Result]):
@@ -40,10 +39,20 @@ class GroupCommit(Generic[Task, Result]):
     Args:
         commit: does all tasks of a list in one transaction and returns their results in order;
             when it raises, nothing of it was done, and each is tried on its own.
+        most: tasks in one transaction.
+        is_tried_alone: False: what `commit` raises for several is raised for each of them instead.
     """
 
-    def __init__(self, commit: Callable[[list[Task]], list[Result]]) -> None:
+    def __init__(
+        self,
+        commit: Callable[[list[Task]], list[Result]],
+        *,
+        most: int = MAX_GROUP,
+        is_tried_alone: bool = True,
+    ) -> None:
         self._commit = commit
+        self._most = most
+        self._is_tried_alone = is_tried_alone
         self._reset()
         follow_forks(after_in_child=self._reset)  # a fork in the middle of a commit ends with it
 
@@ -56,7 +65,7 @@ class GroupCommit(Generic[Task, Result]):
         """Do a task; it is committed when this returns.
 
         Raises:
-            What `commit` raises for this task alone.
+            What `commit` raises for this task, alone unless told otherwise.
         """
         with self._lock:
             ticket: _Ticket[Task, Result] | None = None
@@ -78,8 +87,8 @@ class GroupCommit(Generic[Task, Result]):
         if ticket.is_done:
             return _outcome(ticket)
         with self._lock:
-            group = self._waiting[:_MAX_GROUP]
-            del self._waiting[:_MAX_GROUP]
+            group = self._waiting[: self._most]
+            del self._waiting[: self._most]
         try:
             self._perform_all(group)
         except BaseException as error:  # noqa: BLE001 - the process is to end: it is told to all
@@ -95,10 +104,14 @@ class GroupCommit(Generic[Task, Result]):
 
     def _perform_all(self, group: list[_Ticket[Task, Result]]) -> None:
         if len(group) > 1:
-            with contextlib.suppress(Exception):  # one task's fault; it is told when it is alone
+            try:
                 results = self._commit([ticket.task for ticket in group])
                 for ticket, result in zip(group, results, strict=True):
                     ticket.result = result
+            except Exception:  # one task's fault; it is told when it is alone
+                if not self._is_tried_alone:
+                    raise
+            else:
                 return
         for ticket in group:
             try:

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import random
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import psycopg
-from psycopg.abc import RV, PQGen
-from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -28,24 +24,29 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from lfscp.archive.durability import Durability
+from lfscp.archive.index.database.connections import (
+    CannotConnectError,
+    Connections,
+    DriverConnection,
+    Reader,
+    is_lost,
+)
 from lfscp.archive.index.database.database import Database, Patience, Result
-from lfscp.archive.index.database.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.database.statements import Statement
 
 _CONNECT_TIMEOUT_S: Final = 5
 _MAX_PAUSE_S: Final = 1.0
+_LOCK_WAIT_MS: Final = 100
 _ATTEMPTS: Final = 10
-_LIBPQ_WITH_CHUNKS: Final = 170000
-_CHUNK_ROWS: Final = 500
-_READ_ONLY: Final = "25006"  # the primary has become a standby: another one is the primary now
-# Of the server or this session: it is about to end, or does not exist any longer.
-_LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", _READ_ONLY})
+# PostgreSQL's own setting is for an index that is read from a turning disk, so it would read all
+# rows of the studies, which are long, instead of the index with the words that are looked for.
+_PLANNING: Final = (
+    "SELECT set_config('random_page_cost', '2', false)"
+    " WHERE current_setting('random_page_cost') = '4'"
+)
 # A serialisation failure, a deadlock, a lock that was not had, too many connections.
 _PASSING: Final = frozenset({"40001", "40P01", "55P03", "53300"})
-
-
-class CannotConnectError(psycopg.OperationalError):
-    """There is no connection, so nothing can have been done."""
 
 
 class _WithoutNul(StrDumper):
@@ -59,7 +60,8 @@ class PostgreSQLDatabase(Database):
     """A database of a PostgreSQL server.
 
     Args:
-        connections: of this process, each for storing, for prepared queries and for the rest.
+        connections: of this process, each for storing, for prepared queries and for the rest. One
+            more is for stores that are committed together.
         timeout_s: how long work may wait for the server when it is away or all connections are
             busy.
     """
@@ -75,7 +77,7 @@ class PostgreSQLDatabase(Database):
         self.dialect = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
         self.engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
-            creator=lambda: self._connect(None, autocommit=False),
+            creator=lambda: self._connect(autocommit=False),
             pool_size=connections,
             max_overflow=0,
             pool_timeout=timeout_s,
@@ -84,18 +86,19 @@ class PostgreSQLDatabase(Database):
             use_native_hstore=False,  # which would be asked for on each new connection
         )
         self._timeout_s = timeout_s
-        self._writers = _Connections(lambda: self._connect(0), connections, timeout_s)
-        self._readers = _Connections(lambda: self._connect(None), connections, timeout_s)
+        self._writers = Connections(self._connect, connections, timeout_s)
+        self._readers = Connections(self._connect, connections, timeout_s)
+        self._together = Connections(self._connect_impatient, 1, timeout_s)
         self._durability = durability
         self._follow_forks()
 
-    def _connect(self, prepare_after: int | None, *, autocommit: bool = True) -> _Connection:
+    def _connect(self, *, autocommit: bool = True) -> DriverConnection:
         """A new connection, which commits as durably as asked for and plans for the values."""
         arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
         options.update(_connect_options(self.engine.url, self._timeout_s))
         settings = {"jit": "off"}  # which takes longer than these statements do
         try:
-            connection = _Connection.connect(*arguments, **options, autocommit=True)
+            connection = DriverConnection.connect(*arguments, **options, autocommit=True)
             connection.prepare_threshold = None
             connection.adapters.register_dumper(str, _WithoutNul)
             if self._durability is Durability.OS:
@@ -104,10 +107,16 @@ class PostgreSQLDatabase(Database):
                 settings["synchronous_commit"] = "on"
             for name, value in settings.items():
                 connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            connection.execute(_PLANNING)
         except psycopg.Error as error:
             raise CannotConnectError(str(error)) from None
-        connection.prepare_threshold = prepare_after
         connection.autocommit = autocommit
+        return connection
+
+    def _connect_impatient(self) -> DriverConnection:
+        """One on which no row waits long for a lock: it would hold up those of others."""
+        connection = self._connect()
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_LOCK_WAIT_MS}",))
         return connection
 
     # A child must not speak on its parent's connections: none is open while a process forks.
@@ -120,20 +129,22 @@ class PostgreSQLDatabase(Database):
 
     def after_fork_in_child(self) -> None:
         self.engine.dispose(close=False)
-        self._writers.reset()
-        self._readers.reset()
+        for each in (self._writers, self._readers, self._together):
+            each.reset()
 
     def close(self) -> None:
-        self._writers.close_idle()
-        self._readers.close_idle()
+        for each in (self._writers, self._readers, self._together):
+            each.close_idle()
         self.engine.dispose()
 
     @contextmanager
-    def reading(self, interruption: Interruption | None = None) -> Iterator[Any]:
+    def reading(
+        self, interruption: Interruption | None = None, *, finds_one: bool = False
+    ) -> Iterator[Any]:
         """A reader whose `execute` gives the rows as they come from the server."""
         source = interruption.source if interruption is not None else ""
         with self._readers.share_of(source), self._readers.one() as connection:
-            reader = _Reader(connection, lambda: self._connect(None), interruption)
+            reader = Reader(connection, self._connect, interruption, finds_one=finds_one)
             try:
                 yield reader
             finally:
@@ -141,20 +152,28 @@ class PostgreSQLDatabase(Database):
 
     @contextmanager
     def lookup(self) -> Iterator[Any]:
-        with self._writers.one() as connection, connection.cursor() as cursor:
-            yield cursor
+        with self._writers.one() as connection:
+            yield connection.prepared
 
     def write(self, statement: Statement, values: Sequence[Any]) -> None:
-        with self._writers.one() as connection, connection.cursor() as cursor:
-            statement.run(cursor, values)
+        with self._writers.one() as connection:
+            statement.run(connection.prepared, values)
+
+    def write_together(self, statement: Statement, values: Sequence[Any]) -> None:
+        with self._together.one() as connection:
+            statement.run(connection.prepared, values)
+
+    def may_be_done(self, error: BaseException) -> bool:
+        return is_lost(error)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        with self._writers.one() as connection, connection.cursor() as cursor:
-            cursor.execute("BEGIN")
+        with self._writers.one() as connection:
+            cursor = connection.prepared
+            cursor.run(b"BEGIN")
             try:
                 yield cursor
-                cursor.execute("COMMIT")
+                cursor.run(b"COMMIT")
             except BaseException:
                 with contextlib.suppress(psycopg.Error):
                     connection.rollback()
@@ -188,35 +207,6 @@ class PostgreSQLDatabase(Database):
                     raise
 
 
-class _Connection(psycopg.Connection[Any]):
-    """A connection whose statement may be interrupted; then it tells the server to end it.
-
-    Relied on: all that waits for the server goes through `wait`, which gives the generator a turn
-    when `interval` is over.
-    """
-
-    interruption: Interruption | None = None
-
-    def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
-        """Wait for the server; looks at the interruption meanwhile."""
-        if self.interruption is not None:
-            gen = self._interruptible(gen, self.interruption)
-        return super().wait(gen, *args, **options)
-
-    def _interruptible(self, gen: PQGen[RV], interruption: Interruption) -> PQGen[RV]:
-        try:
-            state = next(gen)
-            while True:
-                ready = yield state
-                interruption.look()
-                state = gen.send(ready)
-        except StopIteration as end:
-            return cast("RV", end.value)
-        except InterruptionError:
-            self.interruption = None  # what waits for the end of the statement is not interrupted
-            raise
-
-
 class _Waiting(Patience):
     """Until a time is over, for what passes by itself; the pauses become longer."""
 
@@ -226,7 +216,7 @@ class _Waiting(Patience):
 
     def allows(self, error: BaseException) -> bool:
         original = error.orig if isinstance(error, DBAPIError) else error
-        if _is_lost(original):
+        if is_lost(original):
             self.may_be_done = self.may_be_done or not isinstance(original, CannotConnectError)
         elif getattr(original, "sqlstate", None) not in _PASSING:
             return False
@@ -236,139 +226,6 @@ class _Waiting(Patience):
         time.sleep(min(self._pause_s, left_s))
         self._pause_s = min(max(self._pause_s * 2, 0.02), _MAX_PAUSE_S)
         return True
-
-
-def _is_lost(error: object) -> bool:
-    """Whether the connection is gone, or of no use any longer."""
-    if not isinstance(error, psycopg.OperationalError | psycopg.InternalError):
-        return False
-    state = error.sqlstate
-    return state is None or state.startswith("08") or state in _LOST
-
-
-class _Connections:
-    """Connections that are used by one thread at a time, and no more of them than a limit.
-
-    SQLAlchemy's pool costs 7 us more each time, and after its `dispose` lets in twice the limit.
-    """
-
-    def __init__(self, connect: Callable[[], _Connection], limit: int, timeout_s: float) -> None:
-        self._connect = connect
-        self._limit = limit
-        self._timeout_s = timeout_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all of them: they are the parent's."""
-        self._free = threading.Semaphore(self._limit)
-        self._idle: list[_Connection] = []
-        self._turn = threading.Condition()
-        self._of_source: Counter[str] = Counter()
-
-    @contextmanager
-    def share_of(self, source: str) -> Iterator[None]:
-        """Count a use for an address, which may have half of the connections; "" is not counted."""
-        if not source:
-            yield
-            return
-        most = max(1, self._limit // 2)
-        with self._turn:
-            if not self._turn.wait_for(lambda: self._of_source[source] < most, self._timeout_s):
-                raise CannotConnectError(f"{source} uses {most} connections to the index already")
-            self._of_source[source] += 1
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._of_source[source] -= 1
-                if not self._of_source[source]:
-                    del self._of_source[source]
-                self._turn.notify_all()
-
-    def close_idle(self) -> None:
-        """Close those that are not in use."""
-        while self._idle:
-            with contextlib.suppress(psycopg.Error, IndexError):
-                self._idle.pop().close()
-
-    @contextmanager
-    def one(self) -> Iterator[_Connection]:
-        """A connection for this thread, the one used last; a lost one does not come back."""
-        if not self._free.acquire(timeout=self._timeout_s):
-            raise CannotConnectError(f"all {self._limit} connections to the index are busy")
-        try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect()
-            try:
-                yield connection
-            except psycopg.Error as error:
-                if _is_lost(error):
-                    connection.close()
-                    self.close_idle()  # the server went, and with it the others
-                raise
-            finally:
-                if connection.closed:
-                    pass
-                elif connection.info.transaction_status is TransactionStatus.IDLE:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
-        finally:
-            self._free.release()
-
-
-class _Reader:
-    """Reads the rows of one SELECT; once more from its beginning when the connection was old."""
-
-    def __init__(
-        self,
-        connection: _Connection,
-        connect: Callable[[], _Connection],
-        interruption: Interruption | None,
-    ) -> None:
-        self._connection = connection
-        self._connect = connect
-        self._interruption = interruption
-        self._rows: Generator[Any, None, None] | None = None
-
-    def execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
-        """The rows, of which no more than a chunk is in memory."""
-        self._rows = self._read(sql, parameters)
-        return self._rows
-
-    def close(self) -> None:
-        """End the statement, also when not all of its rows were read."""
-        if self._rows is not None:
-            self._rows.close()
-
-    def _read(self, sql: str, parameters: Sequence[Any]) -> Generator[Any, None, None]:
-        is_first = True
-        try:
-            for row in self._stream(self._connection, sql, parameters):
-                is_first = False
-                yield row
-        except psycopg.OperationalError as error:
-            if not (is_first and _is_lost(error)):
-                raise
-        else:
-            return
-        with self._connect() as connection:
-            yield from self._stream(connection, sql, parameters)
-
-    def _stream(
-        self, connection: _Connection, sql: str, parameters: Sequence[Any]
-    ) -> Generator[Any, None, None]:
-        connection.interruption = self._interruption
-        try:
-            with connection.cursor() as cursor:
-                yield from cursor.stream(sql, parameters, size=_ROWS_AT_A_TIME)
-        finally:
-            connection.interruption = None
-
-
-_ROWS_AT_A_TIME: Final = _CHUNK_ROWS if psycopg.pq.version() >= _LIBPQ_WITH_CHUNKS else 1
 
 
 def _connect_options(url: URL, timeout_s: float) -> dict[str, Any]:

@@ -106,7 +106,12 @@ class SQLiteDatabase(Database):
                 self._readers.pop().close()
 
     @contextmanager
-    def reading(self, interruption: Interruption | None = None) -> Iterator[Any]:
+    def reading(
+        self,
+        interruption: Interruption | None = None,
+        *,
+        finds_one: bool = False,  # noqa: ARG002 - PostgreSQL's looks at it
+    ) -> Iterator[Any]:
         closings = self._closings
         try:
             connection = self._readers.pop()  # the one used last: its pages are in memory

@@ -7,7 +7,7 @@ than SQLite's insert. The text still comes from SQLAlchemy, so that it fits ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     BindParameter,
@@ -77,8 +77,10 @@ class Statements:
             # Several nodes may add the same study at once: what is there already is read again.
             # SQLite's writers come one after the other, and an instance is to be told apart.
             several = on.name == "postgresql" and table is not instance
-            made = insert_if_absent(table, on) if several else table.insert()
-            return made.values(values).inline()
+            if not several:
+                return cast("Insert", table.insert().values(values).inline())
+            made = insert_if_absent(table, on).values(values).inline()
+            return cast("Insert", made.returning(table.c.id))  # SQLite finds it quickly enough
 
         def statement(made: Select[Any] | Insert | Update | Delete) -> Statement:
             return Statement(made, on)
@@ -88,6 +90,8 @@ class Statements:
         self.insert_study = statement(insert(study))
         self.insert_series = statement(insert(series))
         self.insert_instance = statement(insert(instance))
+        self._on = on
+        self._several_instances: dict[int, Statement] = {1: self.insert_instance}
         self.find_patient = statement(
             select(patient.c.id, *identity_columns(patient)).where(*_named_patient())
         )
@@ -167,6 +171,18 @@ class Statements:
                 instance.c.path == bindparam("path"),
             )
         )
+
+    def insert_instances(self, count: int) -> Statement:
+        """Insert so many instances at once; the values of each follow those of the one before."""
+        made = self._several_instances.get(count)
+        if made is None:
+            names = [column.name for column in instance.columns if column.name != "id"]
+            rows: list[dict[str, BindParameter[Any]]] = [
+                {name: bindparam(f"{name}_{at}") for name in names} for at in range(count)
+            ]
+            made = Statement(instance.insert().values(rows).inline(), self._on)
+            self._several_instances[count] = made
+        return made
 
 
 def _named_patient() -> tuple[ColumnElement[bool], ...]:

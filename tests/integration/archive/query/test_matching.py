@@ -363,6 +363,31 @@ def test_names_of_several_groups_are_found_by_the_index_of_just_those(
     assert [step for step in steps if "SCAN" in step and of_groups not in step] == []
 
 
+@pytest.mark.parametrize(
+    ("level", "keys"),
+    [
+        ("SERIES", {"StudyInstanceUID": "1.2"}),
+        ("SERIES", {"PatientID": "P1"}),
+        ("SERIES", {"StudyDate": "20200101"}),
+        ("IMAGE", {"SeriesInstanceUID": "1.2"}),
+        ("IMAGE", {"StudyInstanceUID": "1.2", "InstanceNumber": "7"}),
+    ],
+)
+def test_no_row_is_looked_for_by_its_modality_if_another_key_says_more(
+    connection: Connection, level: str, keys: dict[str, Any]
+) -> None:
+    if connection.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL decides by what is in the table")
+    steps = plan(connection, level, Modality="CT", **keys)
+    assert [step for step in steps if "(modality=?)" in step] == []
+
+
+def test_rows_are_looked_for_by_their_modality_if_nothing_else_is_asked_for(
+    connection: Connection,
+) -> None:
+    assert any("modality" in step for step in plan(connection, "SERIES", Modality="CT"))
+
+
 def test_a_plan_that_reads_a_whole_table_is_recognised(connection: Connection) -> None:
     assert "SCAN study" in plan(connection, "STUDY", Occupation="Baker")
 

@@ -207,6 +207,19 @@ def test_values_too_long_for_an_index_are_stored_all_the_same(
         assert name == noise[:300]
 
 
+@pytest.mark.parametrize(("of_the_server", "expected"), [("4", "2"), ("1.1", "1.1")])
+def test_what_an_administrator_says_of_the_disk_counts(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, of_the_server: str, expected: str
+) -> None:
+    database = postgresql_url.rpartition("/")[2]
+    postgresql_server.sql(f"ALTER DATABASE {database} SET random_page_cost = {of_the_server}")
+    index = Index(postgresql_url)
+    with index.engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW random_page_cost").scalar() == expected
+    index.close()
+    postgresql_server.sql(f"ALTER DATABASE {database} RESET random_page_cost")
+
+
 def test_a_query_that_is_cut_leaves_its_connection_to_the_next(
     postgresql_url: str, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,11 @@ def started(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def performed_together(commits: Commits, tasks: list[int]) -> dict[int, int | BaseException]:
+def performed_together(
+    commits: Commits, tasks: list[int], **options: Any
+) -> dict[int, int | BaseException]:
     """One task (0) leads; the others come while it commits. The outcome of each."""
-    group: GroupCommit[int, int] = GroupCommit(commits)
+    group: GroupCommit[int, int] = GroupCommit(commits, **options)
     outcomes: dict[int, int | BaseException] = {}
 
     def perform(task: int) -> None:
@@ -100,6 +103,21 @@ def test_a_group_is_bounded_and_the_rest_follow() -> None:
     outcomes = performed_together(commits, list(range(1, 101)))
     assert [len(group) for group in commits.groups] == [1, 64, 36]
     assert outcomes == {task: task * 10 for task in range(101)}
+
+
+def test_a_group_may_be_limited() -> None:
+    commits = Commits()
+    outcomes = performed_together(commits, list(range(1, 8)), most=3)
+    assert [len(group) for group in commits.groups] == [1, 3, 3, 1]
+    assert outcomes == {task: task * 10 for task in range(8)}
+
+
+def test_an_error_of_one_may_be_told_to_all_so_that_each_tries_again_by_itself() -> None:
+    commits = Commits()
+    outcomes = performed_together(commits, [1, -2, 3], is_tried_alone=False)
+    assert commits.groups == [[0], [1, -2, 3]]
+    assert outcomes.pop(0) == 0
+    assert {str(error) for error in outcomes.values()} == {"not -2"}
 
 
 def test_an_error_of_the_leader_leaves_the_lead_free() -> None:

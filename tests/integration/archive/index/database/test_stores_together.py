@@ -1,0 +1,105 @@
+"""Stores of several threads in PostgreSQL: committed together, and none waits for another's row."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from lfscp.archive.archive import Archive, StoreOutcome
+from lfscp.archive.upkeep.check import check
+from lfscp.dicom.values.attributes import Level
+from tests.support.archive_datasets import received
+
+JOIN_S = 60.0
+
+
+@pytest.fixture
+def archive(postgresql_url: str, tmp_path: Path) -> Iterator[Archive]:
+    with Archive.open(tmp_path, index_url=postgresql_url, durability="os") as opened:
+        yield opened
+
+
+class Storing:
+    """Stores objects of one study in a thread."""
+
+    def __init__(self, archive: Archive, study: str, numbers: range) -> None:
+        self.outcomes: Counter[StoreOutcome] = Counter()
+        self._archive = archive
+        self._of = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1"}
+        self._numbers = numbers
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for number in self._numbers:
+            self.outcomes[self._archive.store(received(number, **self._of)).outcome] += 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all are stored."""
+        return not self._thread.is_alive()
+
+    def join(self) -> Counter[StoreOutcome]:
+        """Wait for its end; how often each outcome was had."""
+        self._thread.join(JOIN_S)
+        assert self.is_over
+        return self.outcomes
+
+
+@contextmanager
+def series_locked(url: str, uid: str) -> Iterator[None]:
+    """A transaction of somebody else that is about to delete a series."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute(
+            "SELECT id FROM series WHERE series_instance_uid = %s FOR UPDATE", (uid,)
+        )
+        yield
+        connection.rollback()
+
+
+def test_stores_of_many_threads_are_all_there_and_once(archive: Archive) -> None:
+    Storing(archive, "1.2.1", range(2)).join()  # the series is known, and its study was touched
+    Storing(archive, "1.2.2", range(100, 102)).join()
+    threads = [
+        Storing(archive, f"1.2.{1 + at % 2}", range(first, first + 30))
+        for at, first in enumerate((200, 300, 400, 500, 200, 300))  # two send the same as others
+    ]
+    outcomes = sum((each.join() for each in threads), Counter[StoreOutcome]())
+    assert outcomes == {StoreOutcome.STORED: 120, StoreOutcome.IDENTICAL: 60}
+    assert archive.statistics().instances == 4 + 120
+    assert list(check(archive)) == []
+
+
+def test_a_store_that_waits_for_a_deletion_holds_up_no_other(
+    archive: Archive, postgresql_url: str
+) -> None:
+    for study, first in (("1.2.1", 0), ("1.2.2", 100)):
+        Storing(archive, study, range(first, first + 2)).join()
+    with series_locked(postgresql_url, "1.2.1.1"):
+        waiting = Storing(archive, "1.2.1", range(10, 12))
+        others = Storing(archive, "1.2.2", range(110, 130)).join()
+        assert others == {StoreOutcome.STORED: 20}
+        assert not waiting.is_over
+    assert waiting.join() == {StoreOutcome.STORED: 2}
+    assert archive.statistics().instances == 4 + 22
+
+
+def test_an_object_of_a_series_that_another_node_deleted_makes_it_again(
+    archive: Archive, postgresql_url: str, tmp_path: Path
+) -> None:
+    for study, first in (("1.2.1", 0), ("1.2.2", 100)):
+        Storing(archive, study, range(first, first + 2)).join()
+    with Archive.open(
+        tmp_path / "other", index_url=postgresql_url, objects_root=tmp_path / "objects"
+    ) as other:
+        other.delete(Level.STUDY, "1.2.1")
+    threads = [Storing(archive, "1.2.1", range(10, 20)), Storing(archive, "1.2.2", range(110, 120))]
+    assert [each.join() for each in threads] == [{StoreOutcome.STORED: 10}] * 2
+    assert archive.statistics().instances == 2 + 20
+    assert list(check(archive)) == []
