@@ -2,7 +2,8 @@
 
 Rules: a body is read in blocks, and each block is worked on in a thread, so that a request of any
 size takes little memory and the event loop waits for no disk. Where it can, the thread receives the
-blocks itself. What is whole is stored at once. If the body then breaks off, the answer still says what was stored; if nothing was, it is an error.
+blocks itself. What is whole is stored at once. If the body then breaks off, the answer still says
+what was stored; if nothing was, it is an error.
 Source: PS3.18 section 10.5.
 """
 
