@@ -90,17 +90,18 @@ async def _store(web: Web, request: Request, study_uid: str = "") -> Response:
         await _read(request, reader)
         await run_in_threadpool(_finish, reader, parts)
     except BodyError as error:
+        await run_in_threadpool(parts.settle)
         if not outcome.stored:
             LOG.warning("request refused", peer=address, reason=error.reason)
             raise Problem(error.status, error.reason) from None
         await run_in_threadpool(parts.break_off, error)
     except ClientDisconnect:
+        await run_in_threadpool(parts.settle)
         detail = "the body ended too early; what was not whole was not stored"
         LOG.warning("request broke off", peer=address, stored=outcome.stored)
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
     finally:
-        parts.close()
-        await run_in_threadpool(outcome.record)
+        await run_in_threadpool(_end, parts, outcome)
     return await run_in_threadpool(answer_of, outcome, wanted)
 
 
@@ -154,6 +155,13 @@ def _finish(reader: _Reader, parts: ReceivedParts) -> None:
         reader.close()
     finally:
         parts.finish()
+
+
+def _end(parts: ReceivedParts, outcome: Outcome) -> None:
+    try:
+        parts.close()
+    finally:
+        outcome.record()
 
 
 def _content_type(request: Request) -> ContentType:
