@@ -3,7 +3,8 @@
 Rules: pixel data, and binary values longer than INLINE_BYTES, are URIs of bulk data; shorter ones
 are in base 64, little endian. Text is UTF-8 and says so. What does not follow its VR is written as
 `json_writer` does it. An attribute that is broken inside, or nested too deep, is left out; the
-dataset ends where it is cut. The instances of a series have most elements alike, which are written once.
+dataset ends where it is cut. The instances of a series have most elements alike; these are written
+once.
 Source: PS3.18 section F.2; bulk data, section 10.4.1.1.5.
 """
 
