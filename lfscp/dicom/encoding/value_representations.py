@@ -16,7 +16,6 @@ from pydicom.datadict import dictionary_VR, private_dictionary_VR
 from lfscp.dicom.encoding.elements import SHORT_VRS
 from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
 from lfscp.dicom.encoding.image_pixel import BITS_ALLOCATED, PIXEL_REPRESENTATION
-from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
 
 UN: Final = b"UN"
 SQ: Final = b"SQ"
@@ -119,9 +118,9 @@ def left_out(tag: int, length: int) -> tuple[bytes, bool]:
     return vr, "SS" in choices
 
 
-def decides(tag: int) -> bool:
-    """Whether the value of an attribute may decide how later ones are read."""
-    return tag in _NUMBERS or tag == SPECIFIC_CHARACTER_SET or _is_creator(tag)
+def decides_vrs(tag: int) -> bool:
+    """Whether the value of an attribute may decide about the VRs of later elements."""
+    return tag in _NUMBERS or _is_creator(tag)
 
 
 def _is_creator(tag: int) -> bool:

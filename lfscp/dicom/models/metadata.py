@@ -26,15 +26,7 @@ from lfscp.dicom.encoding.elements import (
     skip_undefined,
 )
 from lfscp.dicom.encoding.image_pixel import PIXEL_REPRESENTATION
-from lfscp.dicom.encoding.value_representations import (
-    KNOWN,
-    SQ,
-    UN,
-    WIDTH,
-    Deciding,
-    decides,
-    left_out,
-)
+from lfscp.dicom.encoding.value_representations import KNOWN, SQ, UN, WIDTH, Deciding, left_out
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.element_tree import Element
 from lfscp.dicom.models.json_text import head_of, quoted, values_writer
@@ -46,6 +38,7 @@ from lfscp.dicom.models.repeated_elements import (
     RepeatedElements,
     Repeating,
     Written,
+    decides,
     is_repeatable,
 )
 from lfscp.dicom.values.attributes import (

@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from lfscp.dicom.encoding.elements import Buffer, Encoding
-from lfscp.dicom.encoding.value_representations import decides
+from lfscp.dicom.encoding.value_representations import decides_vrs
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
 
 MAX_BYTES: Final = 256 << 10  # of elements that are remembered
 MAX_ELEMENTS: Final = 2000
@@ -36,6 +37,11 @@ class Known(NamedTuple):
     end: int
     text: str
     is_fixed: bool
+
+
+def decides(tag: int) -> bool:
+    """Whether the value of an attribute may decide how later ones are written."""
+    return tag == SPECIFIC_CHARACTER_SET or decides_vrs(tag)
 
 
 def is_repeatable(known: Sequence[Known]) -> bool:
