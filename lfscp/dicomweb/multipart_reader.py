@@ -62,7 +62,7 @@ class MultipartReader:
         self._has_parts = False
         self.is_closed = False
 
-    def feed(self, block: bytes) -> None:
+    def feed(self, block: bytes | memoryview) -> None:
         """Take the next bytes of the body.
 
         Raises:

@@ -131,3 +131,25 @@ def test_a_body_longer_than_its_content_length_is_cut_there(node, address):
     assert answer.startswith(b"HTTP/1.1 202 ")
     assert asked(address, "GET", "/api/instances/1.2.3.1.1") == 200
     assert is_empty(node)
+
+
+def test_objects_that_come_together_are_answered_in_their_order(node, address):
+    files = {number: file_of(number, bytes(300_000)) for number in range(1, 30)}
+    same = file_of(5, b"\1" * 64)  # of a UID that has come: the first one stays
+    body = b"".join(HEAD + each + b"\r\n" for each in (*files.values(), b"none", same))
+    connection = HTTPConnection(*address, timeout=60)
+    connection.request("POST", "/dicom-web/studies", body + b"--b--", MULTIPART)
+    answer = connection.getresponse()
+    dataset = Dataset.from_json(answer.read().decode())
+    connection.close()
+
+    assert answer.status == 202
+    stored = [each.ReferencedSOPInstanceUID for each in dataset.ReferencedSOPSequence]
+    wanted = [f"1.2.3.1.{number}" for number in (*files, 5)]
+    assert stored == wanted
+    assert len(dataset.OtherFailuresSequence) == 1
+    paths = {path.name: path for path in (node.data_dir / "objects").rglob("*.dcm")}
+    assert {name: path.stat().st_size for name, path in paths.items()} == {
+        f"1.2.3.1.{number}.dcm": len(content) for number, content in files.items()
+    }
+    assert is_empty(node)

@@ -118,6 +118,11 @@ def left_out(tag: int, length: int) -> tuple[bytes, bool]:
     return vr, "SS" in choices
 
 
+def decides_vrs(tag: int) -> bool:
+    """Whether the value of an attribute may decide about the VRs of later elements."""
+    return tag in _NUMBERS or _is_creator(tag)
+
+
 def _is_creator(tag: int) -> bool:
     return tag >> 16 & 1 == 1 and 0x10 <= tag & 0xFFFF <= 0xFF
 

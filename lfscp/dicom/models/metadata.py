@@ -3,7 +3,8 @@
 Rules: pixel data, and binary values longer than INLINE_BYTES, are URIs of bulk data; shorter ones
 are in base 64, little endian. Text is UTF-8 and says so. What does not follow its VR is written as
 `json_writer` does it. An attribute that is broken inside, or nested too deep, is left out; the
-dataset ends where it is cut.
+dataset ends where it is cut. The instances of a series have most elements alike; these are written
+once.
 Source: PS3.18 section F.2; bulk data, section 10.4.1.1.5.
 """
 
@@ -30,6 +31,16 @@ from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.element_tree import Element
 from lfscp.dicom.models.json_text import head_of, quoted, values_writer
 from lfscp.dicom.models.json_writer import element_to_json
+from lfscp.dicom.models.repeated_elements import (
+    MAX_ANEW,
+    MAX_BYTES,
+    Known,
+    RepeatedElements,
+    Repeating,
+    Written,
+    decides,
+    is_repeatable,
+)
 from lfscp.dicom.values.attributes import (
     CHARACTER_VRS,
     LEADING_SPACE_VRS,
@@ -53,9 +64,6 @@ _TRAILING_PADDING: Final = 0xFFFCFFFC
 _DELIMITERS: Final = 0xFFFE
 
 
-Written = dict[tuple[int, bytes, bytes, Encoding, Sequence[str]], str]
-
-
 def metadata_of(
     content: Buffer, encoding: Encoding, location: str, written: Written | None = None
 ) -> str:
@@ -64,14 +72,26 @@ def metadata_of(
     Args:
         content: the encoded dataset, without file meta information.
         location: the URL of the instance, or what shall stand for it.
-        written: what is written of short values; the instances of a series, which have most of
-            them alike, share it.
+        written: the instances of a series share it.
     """
-    known = {} if written is None else written
-    if len(known) > _MAX_WRITTEN:
-        known.clear()
-    deciding, where = Deciding(), f"{location}/bulkdata"
-    return _Dataset(content, encoding, codecs_of(""), deciding, where, known).text()
+    known = Written() if written is None else written
+    if len(known.values) > _MAX_WRITTEN:
+        known.values.clear()
+    where, repeated = f"{location}/bulkdata", known.repeated
+
+    def dataset() -> _Dataset:
+        return _Dataset(content, encoding, codecs_of(""), Deciding(), where, known)
+
+    if repeated is not None and repeated.encoding is encoding:
+        text = dataset().text_beside(repeated)
+        if text:
+            return text
+    return dataset().text_to_repeat() if written is not None else dataset().text()
+
+
+# Tag, VR, begin and end of the value, the encoding of its items if it has some, and the end of the
+# element. The value's end is negative where it is in fragments.
+_Found = tuple[int, bytes, int, int, Encoding | None, int]
 
 
 class _Dataset:
@@ -101,30 +121,70 @@ class _Dataset:
 
     def text(self) -> str:
         written: dict[int, str] = {}
-        last, in_order = -1, True
-        for tag, vr, begin, end, inner in self._elements():
-            if not tag & 0xFFFF or tag == _TRAILING_PADDING:
-                continue
-            in_order, last = in_order and tag > last, tag
-            if tag == SPECIFIC_CHARACTER_SET:
-                self._codecs = codecs_of(self._text(b"CS", bytes(self._content[begin:end])))
-                if not self._depth:
-                    written[tag] = f'{head_of(tag, "CS")},"Value":["{UTF_8}"]}}'
-                continue
-            try:
-                written[tag] = self._element(tag, vr, begin, end, inner)
-            except DatasetError:
-                continue
-        tags = written if in_order else sorted(written)
-        return "{" + ",".join([written[tag] for tag in tags]) + "}"
+        for tag, vr, begin, end, inner, _ in self._elements():
+            text = self._attribute(tag, vr, begin, end, inner)
+            if text:
+                written[tag] = text
+        return _joined(written)
 
-    def _elements(self) -> Iterator[tuple[int, bytes, int, int, Encoding | None]]:
-        """Tag, VR, begin and end of each value, and the encoding of its items if it has some.
+    def text_to_repeat(self) -> str:
+        """The same, and have the elements remembered for the datasets that follow."""
+        written: dict[int, str] = {}
+        known: list[Known] = []
+        at, goes_on, location = 0, True, quoted(self._location)[1:-1]
+        for tag, vr, begin, end, inner, behind in self._elements():
+            text = self._attribute(tag, vr, begin, end, inner)
+            if text:
+                written[tag] = text
+            goes_on = goes_on and tag not in _PIXELS and behind <= MAX_BYTES
+            if goes_on:
+                is_fixed = not decides(tag) and location not in text
+                known.append(Known(tag, at, behind, text, is_fixed))
+            at = behind
+        if is_repeatable(known):
+            self._written.repeated = RepeatedElements(self._content, self._encoding, known)
+        return _joined(written)
 
-        The end is negative where the value is in fragments.
+    def text_beside(self, repeated: RepeatedElements) -> str:
+        """The same with what is known of the elements of another dataset.
+
+        Returns:
+            Nothing if the elements are not in their order, or only few are alike.
         """
+        beside = Repeating(self._content, repeated)
+        texts: list[str] = []
+        last = at = anew = 0
+        while True:
+            at, until, text = beside.take(at)
+            if until:
+                texts.append(text)
+                last = until
+            found = next(self._elements(at), None)
+            if found is None:
+                return "{" + ",".join(filter(None, texts)) + "}"
+            tag, behind = found[0], found[-1]
+            anew += 1
+            if tag <= last or anew > MAX_ANEW:
+                return ""
+            texts.append(self._attribute(*found[:-1]))
+            beside.note(tag, at, behind)
+            last, at = tag, behind
+
+    def _attribute(self, tag: int, vr: bytes, begin: int, end: int, inner: Encoding | None) -> str:
+        """What is written of an element; empty if it is left out."""
+        if not tag & 0xFFFF or tag == _TRAILING_PADDING:
+            return ""
+        if tag == SPECIFIC_CHARACTER_SET:
+            self._codecs = codecs_of(self._text(b"CS", bytes(self._content[begin:end])))
+            return "" if self._depth else f'{head_of(tag, "CS")},"Value":["{UTF_8}"]}}'
+        try:
+            return self._element(tag, vr, begin, end, inner)
+        except DatasetError:
+            return ""
+
+    def _elements(self, at: int = 0) -> Iterator[_Found]:
+        """The elements from a position on."""
         content, encoding, end = self._content, self._encoding, len(self._content)
-        at = 0
         while at + 8 <= end:
             try:
                 raw, value, length, inner = element_head(content, at, end, encoding)
@@ -134,17 +194,17 @@ class _Dataset:
                 vr, inner = self._vr(tag, at, value, length, inner)
                 if length == UNDEFINED_LENGTH:
                     if tag in _PIXELS and not self._depth:  # nothing of interest comes behind
-                        yield tag, vr, value, -1, None
+                        yield tag, vr, value, -1, None, end
                         return
                     at = skip_undefined(content, value, end, inner or encoding)
-                    yield tag, vr, value, at - 8 if vr == SQ else -1, inner
+                    yield tag, vr, value, at - 8 if vr == SQ else -1, inner, at
                     continue
             except DatasetError:
                 return
             at = value + length
             if at > end and tag not in _PIXELS:
                 return
-            yield tag, vr, value, at, inner
+            yield tag, vr, value, at, inner, at
 
     def _vr(
         self, tag: int, at: int, value: int, length: int, inner: Encoding | None
@@ -184,9 +244,10 @@ class _Dataset:
         if len(value) > _SHORT:
             return self._scalar(tag, vr, value)
         key = (tag, vr, value, self._encoding, self._codecs)
-        text = self._written.get(key)
+        values = self._written.values
+        text = values.get(key)
         if text is None:
-            text = self._written[key] = self._scalar(tag, vr, value)
+            text = values[key] = self._scalar(tag, vr, value)
         return text
 
     def _scalar(self, tag: int, vr: bytes, value: bytes) -> str:
@@ -235,6 +296,11 @@ class _Dataset:
             items.append(item.text())
         values = f',"Value":[{",".join(items)}]' if items else ""
         return f"{head_of(tag, 'SQ')}{values}}}"
+
+
+def _joined(written: dict[int, str]) -> str:
+    """Attributes in the order of their tags."""
+    return "{" + ",".join([written[tag] for tag in sorted(written)]) + "}"
 
 
 def _turned(value: bytes, width: int) -> bytes:

@@ -25,8 +25,9 @@ from lfscp.archive.index.browsing import browse
 from lfscp.archive.store.partial_dataset import read_heads
 from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.models.metadata import Written, metadata_of
+from lfscp.dicom.models.metadata import metadata_of
 from lfscp.dicom.models.native_model_writer import xml_of_json
+from lfscp.dicom.models.repeated_elements import Written
 from lfscp.dicom.values.attributes import LEVELS
 from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.observe.logging import get_logger
@@ -119,7 +120,7 @@ def _made(asked: Asked, uids: Sequence[str], left_out: list[str]) -> Iterator[by
         left_out: gets the UIDs of those that cannot be read.
     """
     levels = dict(zip(LEVELS[1:], ([uid] for uid in uids), strict=False))
-    written: Written = {}
+    written = Written()
     for each, found in read_heads(asked.web.archive.select(LEVELS[len(uids)], levels)):
         asked.look()
         location = retrieve_url(

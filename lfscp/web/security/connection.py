@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr
 
 from lfscp.web.security.pace import Progress
+from lfscp.web.security.received_bodies import RECEIVED, RECEIVER, ReceivedBody
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.request_heads import authority_of, length_of_body, without_upgrade
 from lfscp.web.security.sent_files import EXTENSION, SENDER, SentFiles
@@ -76,7 +77,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._before_head = 0  # bytes, of empty lines
         self._in_body = False  # which has not come whole
         self._last = b""  # of chunks: bytes in which an empty line may begin
-        self._of_body = 0  # bytes that must still come, if the request says how many
+        self.of_body = 0  # bytes that must still come, if the request says how many
+        self._received: ReceivedBody | None = None  # which a thread may receive
         self._around_chunks = 0  # bytes
         self.waits_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -134,7 +136,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._is_answering:
                 self.flow.pause_reading()
                 break
-            size = self._of_body or self._up_to_empty_line(unread, at)
+            size = self.of_body or self._up_to_empty_line(unread, at)
             if not size:
                 break
             self._read(unread[at : at + size])
@@ -154,8 +156,11 @@ class LimitedProtocol(HttpToolsProtocol):
         return 0
 
     def _read(self, piece: bytes) -> None:
-        if self._of_body:
-            self._of_body = max(0, self._of_body - len(piece))
+        if self._received is not None and self._received.is_taken:
+            self._received.pass_over(len(piece))
+            return
+        if self.of_body:
+            self.of_body = max(0, self.of_body - len(piece))
         elif self._in_body:
             self._last = piece[1 - len(_EMPTY_LINE) :]
             self._around_chunks += len(piece)
@@ -186,9 +191,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.headers.append((b"host", authority))
         super().on_headers_complete()
         if self.scheme == "http":
-            self.scope["extensions"] = {EXTENSION: {SENDER: SentFiles(self.cycle)}}
+            self._received = ReceivedBody(self) if length else None
+            self.scope["extensions"] = {
+                EXTENSION: {SENDER: SentFiles(self.cycle)},
+                RECEIVED: {RECEIVER: self._received},
+            }
         self._before_head = self._around_chunks = 0
-        self._in_body, self._of_body, self._last = True, length or 0, b""
+        self._in_body, self.of_body, self._last = True, length or 0, b""
         self._limits.serve(self)
         self._seen = self._progress(self.loop.time())
 
@@ -275,7 +284,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(max(delay_s, _SOON_S), self._look)
 
     def _progress(self, now: float) -> Progress:
-        wants_body = self._in_body and not self.flow.read_paused
+        received = self._received
+        is_taken = received is not None and received.is_taken
+        waits = received.is_waiting if received and is_taken else not self.flow.read_paused
+        wants_body = self._in_body and waits
         return Progress.of(self.transport, now, wants_body=wants_body)
 
 

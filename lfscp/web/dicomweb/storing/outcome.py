@@ -64,6 +64,11 @@ class Outcome:
         return len(self._stored) + self.failures >= MAX_OBJECTS
 
     @property
+    def is_nearly_full(self) -> bool:
+        """Whether it is full with one more."""
+        return len(self._stored) + self.failures >= MAX_OBJECTS - 1
+
+    @property
     def failures(self) -> int:
         """How many objects and parts were not stored."""
         return len(self._failed) + len(self._others)

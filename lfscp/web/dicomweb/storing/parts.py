@@ -1,9 +1,10 @@
-"""Takes the parts of a STOW-RS request to disk, and stores each object as soon as it is whole.
+"""Takes the parts of a STOW-RS request to disk, and stores each object once it is whole.
 
 Rules: a part is what its Content-Type says; one without is what the request says of its root. An
-object goes into a file of its own, which the archive takes over. Metadata and bulk data wait until
-all parts are there. Another part is a failure, and so is one that has fewer or more bytes than its
-head says. For the thread that reads the request; it may change between two calls.
+object goes into a file of its own, which the archive takes over while the next object comes.
+Metadata and bulk data wait until all parts are there. Another part is a failure, and so is one that
+has fewer or more bytes than its head says. For the thread that reads the request; it may change
+between two calls.
 Source: PS3.18 sections 8.6.1 and 10.5.1.4; RFC 2387.
 """
 
@@ -29,6 +30,7 @@ from lfscp.web.dicomweb.storing.bulk_parts import BulkParts
 from lfscp.web.dicomweb.storing.metadata import Metadata
 from lfscp.web.dicomweb.storing.outcome import Outcome
 from lfscp.web.dicomweb.storing.spool import Spool
+from lfscp.web.dicomweb.storing.work_behind import WorkBehind
 
 MAX_BULK_PARTS: Final = 50_000
 _MAX_SHOWN: Final = 64  # characters of what a client sent
@@ -74,6 +76,7 @@ class ReceivedParts:
         self._study_uid = study_uid
         self._metadata = Metadata(web.sent_metadata, visitor)
         self._bulk = BulkParts(web.archive)
+        self._behind = WorkBehind()  # stores objects
         self._part: _Part | None = None
         self._stated: int | None = None
         self._size = 0
@@ -86,6 +89,8 @@ class ReceivedParts:
         self._stated = int(stated) if stated.isdecimal() and len(stated) < 20 else None
         self._size = 0
         self._count += 1
+        if self._outcome.is_nearly_full:
+            self._behind.wait()
         if self._outcome.is_full:
             if not self._is_full:
                 self._outcome.fail_rest()
@@ -104,7 +109,7 @@ class ReceivedParts:
             self._part.write(piece)
 
     def end(self) -> None:
-        """The part is whole: an object is stored now."""
+        """The part is whole: an object is stored now, or while the next one comes."""
         part, self._part = self._part, None
         if part is None:
             return
@@ -120,7 +125,12 @@ class ReceivedParts:
         Raises:
             BodyError: metadata are no JSON or XML.
         """
+        self._behind.wait()
         store_all(self._web, self._metadata, self._bulk, self._outcome, self._study_uid)
+
+    def settle(self) -> None:
+        """Wait until what is whole is stored, or has failed."""
+        self._behind.wait()
 
     def break_off(self, error: OperationError) -> None:
         """The body ends too early: what is not whole is not stored."""
@@ -132,6 +142,12 @@ class ReceivedParts:
 
     def close(self) -> None:
         """Remove what is not stored."""
+        try:
+            self._behind.close()
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
         if isinstance(self._part, _ObjectPart):
             self._part.spool.remove()
         self._part = None
@@ -142,7 +158,9 @@ class ReceivedParts:
         content_type = ContentType.read(head.get("content-type", ""))
         media_type = content_type.media_type or self._default(head)
         if media_type == DICOM:
-            return _ObjectPart(self._web, self._outcome, self._study_uid)
+            self._behind.start()
+            return _ObjectPart(self._web, self._outcome, self._study_uid, self._behind)
+        self._behind.wait()  # the outcome takes one note at a time
         if media_type in metadata.MEDIA_TYPES:
             return _MetadataPart(self._metadata, self._outcome, media_type)
         location = head.get("content-location", "")
@@ -164,11 +182,12 @@ class ReceivedParts:
 class _ObjectPart:
     """An instance, which goes into a file of its own."""
 
-    def __init__(self, web: Web, outcome: Outcome, study_uid: str) -> None:
+    def __init__(self, web: Web, outcome: Outcome, study_uid: str, behind: WorkBehind) -> None:
         self.spool = Spool(web.archive, web.settings.storage.max_object_mb)
         self._web = web
         self._outcome = outcome
         self._study_uid = study_uid
+        self._behind = behind
         self._is_lost = False
         self._try(self.spool.open)
 
@@ -177,21 +196,30 @@ class _ObjectPart:
             self._try(lambda: self.spool.write(piece))
 
     def finish(self) -> None:
-        if self._is_lost:
-            return
-        self.spool.close()
-        self._try(self._store)
-        self.spool.remove()
+        if not self._is_lost:
+            self.spool.close()
+            self._behind.add(self._store)
 
     def fail(self, error: OperationError) -> None:
-        if self._is_lost:
-            return
+        if not self._is_lost:
+            self._behind.wait()  # the outcome takes one note at a time
+            self._lose(error)
+
+    def _lose(self, error: OperationError) -> None:
         self._is_lost = True
         self._outcome.fail(error, *_identity_in(self.spool.path))
         self.spool.remove()
 
     def _store(self) -> None:
-        self._outcome.store(store_spooled(self._web, self.spool.path, STOW, self._study_uid))
+        """Store it, in the thread behind."""
+        try:
+            found = store_spooled(self._web, self.spool.path, STOW, self._study_uid)
+            self._outcome.store(found)
+        except OperationError as error:
+            self._lose(error)
+        except OSError as error:
+            self._lose(_unreadable(error))
+        self.spool.remove()
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
@@ -199,8 +227,7 @@ class _ObjectPart:
         except OperationError as error:
             self.fail(error)
         except OSError as error:
-            reason = error.strerror or "it cannot be read"
-            self.fail(OutOfResourcesError("store the instance", reason))
+            self.fail(_unreadable(error))
 
 
 class _MetadataPart:
@@ -273,6 +300,10 @@ class _NoPart:
 
     def fail(self, error: OperationError) -> None:
         self._outcome.fail(error)
+
+
+def _unreadable(error: OSError) -> OutOfResourcesError:
+    return OutOfResourcesError("store the instance", error.strerror or "it cannot be read")
 
 
 def _identity_in(path: Path) -> tuple[str, str]:

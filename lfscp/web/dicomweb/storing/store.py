@@ -1,8 +1,9 @@
 """Answers STOW-RS: POST of objects to /studies and /studies/{study}.
 
 Rules: a body is read in blocks, and each block is worked on in a thread, so that a request of any
-size takes little memory and the event loop waits for no disk. What is whole is stored at once. If
-the body then breaks off, the answer still says what was stored; if nothing was, it is an error.
+size takes little memory and the event loop waits for no disk. Where it can, the thread receives the
+blocks itself. What is whole is stored at once. If the body then breaks off, the answer still says
+what was stored; if nothing was, it is an error.
 Source: PS3.18 section 10.5.
 """
 
@@ -31,6 +32,7 @@ from lfscp.web.dicomweb.storing.answer import JSON, XML, answer_of, answer_type
 from lfscp.web.dicomweb.storing.outcome import Outcome
 from lfscp.web.dicomweb.storing.parts import ReceivedParts, Root
 from lfscp.web.problems import Problem
+from lfscp.web.security.received_bodies import received_body
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
 LOG: Final = get_logger("lfscp.web")
@@ -61,7 +63,7 @@ class _WholeBody:
         self._parts = parts
         self._is_empty = True
 
-    def feed(self, block: bytes) -> None:
+    def feed(self, block: bytes | memoryview) -> None:
         """Take the next bytes of the body."""
         self._is_empty = False
         self._parts.data(memoryview(block))
@@ -88,17 +90,18 @@ async def _store(web: Web, request: Request, study_uid: str = "") -> Response:
         await _read(request, reader)
         await run_in_threadpool(_finish, reader, parts)
     except BodyError as error:
+        await run_in_threadpool(parts.settle)
         if not outcome.stored:
             LOG.warning("request refused", peer=address, reason=error.reason)
             raise Problem(error.status, error.reason) from None
         await run_in_threadpool(parts.break_off, error)
     except ClientDisconnect:
+        await run_in_threadpool(parts.settle)
         detail = "the body ended too early; what was not whole was not stored"
         LOG.warning("request broke off", peer=address, stored=outcome.stored)
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
     finally:
-        parts.close()
-        await run_in_threadpool(outcome.record)
+        await run_in_threadpool(_end, parts, outcome)
     return await run_in_threadpool(answer_of, outcome, wanted)
 
 
@@ -110,7 +113,11 @@ def _reader(content_type: ContentType, parts: Parts) -> _Reader:
 
 
 async def _read(request: Request, reader: _Reader) -> None:
-    """Read the body; the next block comes while a thread works on the one before."""
+    """Read the body: in a thread, or else the next block comes while a thread works on one."""
+    body = received_body(request)
+    if body is not None:
+        await body.feed_to(reader.feed)
+        return
     work: asyncio.Task[None] | None = None
     try:
         async with aclosing(_blocks(request)) as blocks:
@@ -148,6 +155,13 @@ def _finish(reader: _Reader, parts: ReceivedParts) -> None:
         reader.close()
     finally:
         parts.finish()
+
+
+def _end(parts: ReceivedParts, outcome: Outcome) -> None:
+    try:
+        parts.close()
+    finally:
+        outcome.record()
 
 
 def _content_type(request: Request) -> ContentType:

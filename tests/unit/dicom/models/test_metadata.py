@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from pynetdicom.dsutils import encode
 
 from lfscp.archive.store.stored_dataset import read_stored_dataset
 from lfscp.dicom.models.metadata import INLINE_BYTES, metadata_of
+from lfscp.dicom.models.repeated_elements import Written
 from lfscp.dicom.reading.header import encoding_of
 
 WHERE = "https://pacs/studies/1/series/2/instances/3"
@@ -175,11 +177,83 @@ def test_what_is_written_once_for_a_series_is_the_same():
     data = encode(dataset, False, True)
     assert data is not None
     content, encoding = memoryview(data), encoding_of(ExplicitVRLittleEndian)
-    shared: Any = {}
+    shared = Written()
     first = metadata_of(content, encoding, WHERE, shared)
-    assert shared
+    assert shared.values
     assert (
         first
         == metadata_of(content, encoding, WHERE, shared)
         == metadata_of(content, encoding, WHERE)
     )
+
+
+def instances_of(dataset: Dataset) -> list[Dataset]:
+    """A dataset, and what may follow it in a series."""
+    made = [copy.deepcopy(dataset) for _ in range(12)]
+    made[1].SOPInstanceUID, made[1].InstanceNumber = "1.2.3", 1234
+    made[2].SpecificCharacterSet, made[2].PatientName = "ISO_IR 100", "M\xfcller"
+    made[3].SpecificCharacterSet, made[3].PatientName = "ISO_IR 192", "M\xfcller"
+    made[4].pop(0x00080005, None)
+    made[5].PixelRepresentation = 1 - dataset.get("PixelRepresentation", 0)
+    made[5].SmallestImagePixelValue = dataset.get("PixelRepresentation", 0)
+    for each in [tag for tag in made[6] if tag.tag.is_private_creator]:
+        each.value = "ANOTHER"
+    for tag in [each.tag for each in made[7] if each.tag.is_private]:
+        del made[7][tag]
+    made[8].ImageComments, made[8].PatientComments = "x" * 10_000, ""
+    made[9].RedPaletteColorLookupTableData = bytes(2000)
+    for tag in list(made[10].keys())[::2]:
+        if tag not in (0x00080005, 0x7FE00010):
+            del made[10][tag]
+    return made
+
+
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "test-SR.dcm"])
+def test_each_instance_is_written_as_if_it_were_alone(name, syntax):
+    dataset, encoding = dcmread(get_testdata_file(name)), encoding_of(syntax)
+    series = [
+        encode(each, syntax.is_implicit_VR, syntax.is_little_endian)
+        for each in instances_of(dataset)
+    ]
+    for first in (0, 3, 8):
+        written = Written()
+        for number, data in enumerate([*series[first:], *series[:first]] * 2):
+            where = f"{WHERE}/{number}"
+            content = memoryview(data or b"")
+            found = metadata_of(content, encoding, where, written)
+            assert found == metadata_of(content, encoding, where)
+
+
+def test_an_instance_that_is_cut_off_is_written_as_if_it_were_alone():
+    data = encode(dcmread(get_testdata_file("CT_small.dcm")), False, True) or b""
+    encoding, written = encoding_of(ExplicitVRLittleEndian), Written()
+    metadata_of(memoryview(data), encoding, WHERE, written)
+    for end in range(0, 9000, 37):
+        content = memoryview(data)[:end]
+        found = metadata_of(content, encoding, WHERE, written)
+        assert found == metadata_of(content, encoding, WHERE)
+
+
+def test_elements_out_of_order_are_written_in_their_order():
+    data = encode(dcmread(get_testdata_file("CT_small.dcm")), False, True) or b""
+    late = b"\x08\x00\x08\x00CS\x02\x00XX"  # Image Type again, behind a later element
+    at = data.index(b"\x10\x00\x10\x00PN")
+    encoding, written = encoding_of(ExplicitVRLittleEndian), Written()
+    for content in (data, data[:at] + late + data[at:], data):
+        found = metadata_of(memoryview(content), encoding, WHERE, written)
+        assert found == metadata_of(memoryview(content), encoding, WHERE)
+        assert list(json.loads(found)) == sorted(json.loads(found))
+
+
+def test_elements_that_are_all_others_are_written_too():
+    encoding, written = encoding_of(ExplicitVRLittleEndian), Written()
+    for value in (b"AA", b"BB", b"CC"):
+        parts = [b"\x11\x00%c%cLO\x02\x00" % (at, 0x10) + value for at in range(256)]
+        parts += [b"\x13\x00\x10%cLO\x02\x00" % at + value for at in range(256)]
+        content = memoryview(b"".join(sorted(parts, key=lambda each: each[1::-1] + each[3:1:-1])))
+        found = metadata_of(content, encoding, WHERE, written)
+        assert found == metadata_of(content, encoding, WHERE)
+        assert len(json.loads(found)) == 512

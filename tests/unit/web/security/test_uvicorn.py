@@ -62,6 +62,18 @@ def test_a_body_is_counted_as_the_sending_of_files_counts_it() -> None:
     assert "await self.flow.drain()" in source
 
 
+def test_a_body_is_kept_for_the_request_as_the_receiving_in_a_thread_expects() -> None:
+    made = inspect.getsource(RequestResponseCycle.__init__)
+    assert "self.body = bytearray()" in made
+    assert "self.message_event = message_event" in made
+    assert "self.waiting_for_100_continue = " in made
+    received = inspect.getsource(RequestResponseCycle.receive)
+    assert r'self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")' in received
+    assert "self.flow.resume_reading()" in received
+    lenient = "self.parser.set_dangerous_leniencies(lenient_data_after_close=True)"
+    assert lenient in inspect.getsource(HttpToolsProtocol.__init__)
+
+
 class Callbacks:
     """Raises in the middle of a head."""
 
