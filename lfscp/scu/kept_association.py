@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
@@ -70,7 +70,10 @@ class KeptAssociation:
             GivenUpError: it was cancelled before there was an association.
             PeerError: no association, or several in a row broke without any object transferred.
         """
-        todo = deque(instances)
+        with closing(self._sender):
+            self._send_all(deque(instances), on_sent)
+
+    def _send_all(self, todo: deque[StoredInstance], on_sent: OnSent) -> None:
         broke_at: StoredInstance | None = None
         fruitless = 0
         while todo and not self._cancel.is_set():
@@ -83,6 +86,9 @@ class KeptAssociation:
                 self._kinds.clear()
             if outcome is SubOperationOutcome.CALLED_OFF:
                 return
+            if outcome is SubOperationOutcome.UNSENT:
+                self.close()
+                continue
             if outcome is SubOperationOutcome.BROKEN:
                 self.close()
                 fruitless += 1

@@ -19,11 +19,12 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.services import status
+from lfscp.services.sending.converted_bodies import Body, ConvertedBodies, UnsentError
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
-from lfscp.services.transcoding.decoding import DecodingError, converted
+from lfscp.services.transcoding.decoding import DecodingError
 from lfscp.upperlayer.connection.errors import CalledOffError
-from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest, send_stored
+from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, has_ended, send_stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,7 @@ class SubOperationOutcome(Enum):
     FAILED = "failed"
     BROKEN = "broken"  # failed, and the association with it
     CALLED_OFF = "called off"  # before any byte was sent, as if it had not begun
+    UNSENT = "unsent"  # the association ended before; another one may take the object at once
 
     @property
     def is_transferred(self) -> bool:
@@ -114,6 +116,7 @@ class Sender:
             to end that.
         originator_ae_title: of a C-MOVE, its requestor's AE title.
         originator_message_id: of a C-MOVE, its Message ID.
+        bodies: what is converted; `close` lets go of it.
     """
 
     log_fields: Mapping[str, Any]
@@ -124,6 +127,7 @@ class Sender:
     look: Callable[[], None] = lambda: None
     originator_ae_title: str | None = None
     originator_message_id: int | None = None
+    bodies: ConvertedBodies = field(default_factory=ConvertedBodies, compare=False)
 
     def send(
         self, association: Any, accepted: Accepted, instance: StoredInstance
@@ -144,7 +148,7 @@ class Sender:
                 sop_instance_uid=instance.sop_instance_uid,
                 reason=reason,
             )
-        if outcome is SubOperationOutcome.CALLED_OFF:
+        if outcome in (SubOperationOutcome.CALLED_OFF, SubOperationOutcome.UNSENT):
             return outcome
         service = self.log_fields.get("service", "")
         counted_as = outcome.value if outcome.is_transferred else "failed"
@@ -177,12 +181,14 @@ class Sender:
         if choice is None:
             return SubOperationOutcome.FAILED, accepted.why_not(instance), ""
         try:
-            with self._body(instance, choice.transfer_syntax_uid) as body:
+            with self._body(association, instance, choice.transfer_syntax_uid) as body:
                 answer = send_stored(association, self._request(instance, choice, body))
         except DecodingError as error:
             return SubOperationOutcome.FAILED, str(error), ""
         except CalledOffError:
             return SubOperationOutcome.CALLED_OFF, "", ""
+        except UnsentError:
+            return SubOperationOutcome.UNSENT, "", ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
             if not isinstance(error, OperationError | OSError):
                 LOG.error(
@@ -201,25 +207,30 @@ class Sender:
         comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
         return SubOperationOutcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
+    def close(self) -> None:
+        """Let go of an object that was converted and not sent."""
+        self.bodies.close()
+
     @contextmanager
     def _body(
-        self, instance: StoredInstance, wanted_syntax: str
-    ) -> Iterator[FileSlice | Parts | bytes]:
-        """The dataset to send: as stored if possible, else converted."""
+        self, association: Any, instance: StoredInstance, wanted_syntax: str
+    ) -> Iterator[Body]:
+        """The dataset to send: as stored if possible, else converted.
+
+        Raises:
+            UnsentError: the receiver has ended the association meanwhile.
+        """
         file, offset, size = instance.path, instance.dataset_offset, instance.size
-        stored_syntax = instance.transfer_syntax_uid
-        if wanted_syntax == stored_syntax and not size % 2:
+        if wanted_syntax == instance.transfer_syntax_uid and not size % 2:
             begin = file.begin if isinstance(file, RemoteObject) else None
             yield FileSlice(file, offset, size, begin)
             return
-        with converted(
-            file, stored_syntax, wanted_syntax, offset, look=self.look, owner=self
-        ) as made:
-            yield made.body
+        with self.bodies.body(instance, wanted_syntax, self.look, self) as (body, was_kept):
+            if not was_kept and has_ended(association):
+                raise UnsentError
+            yield body
 
-    def _request(
-        self, instance: StoredInstance, choice: Choice, body: FileSlice | Parts | bytes
-    ) -> SendRequest:
+    def _request(self, instance: StoredInstance, choice: Choice, body: Body) -> SendRequest:
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
             sop_instance_uid=instance.sop_instance_uid,

@@ -9,7 +9,6 @@ a second whether to give up, which ends the process at once.
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreM
 from lfscp.services.transcoding.described_layout import samples_of
 
 _MAX_S: Final = 60.0  # for one frame
-_MAX_KEPT: Final = max(2, min(8, len(os.sched_getaffinity(0))))  # processes between two objects
+_MAX_KEPT: Final = 2  # processes between two objects
 _KEPT_S: Final = 3.0  # less than until they end by themselves
 
 _SERVER: Final = ForkingServer(f"{__package__}.decoding_process")
