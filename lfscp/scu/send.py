@@ -17,6 +17,7 @@ from lfscp.scu.files import BrokenObjectError, NoObjectError, files_below, read_
 from lfscp.scu.peer import Peer
 from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
 from lfscp.services.sending.sub_operations import Sender, SubOperationOutcome
+from lfscp.services.transcoding.ahead import MAX_AHEAD
 from lfscp.upperlayer.connection.errors import CalledOffError
 
 _MAX_FRUITLESS: Final = 3  # associations in a row that transferred nothing
@@ -172,7 +173,8 @@ class _Sending:
             accepted = Accepted(assoc.accepted_contexts, assoc.rejected_contexts)
             while todo and assoc.is_established and not self._cancel.is_set():
                 instance = todo[-1]
-                outcome, reason = self._sender.attempt(assoc, accepted, instance)
+                following = todo[-2 : -2 - MAX_AHEAD : -1]
+                outcome, reason = self._sender.attempt(assoc, accepted, instance, following)
                 self._is_unsent = outcome is SubOperationOutcome.UNSENT
                 if outcome in (SubOperationOutcome.CALLED_OFF, SubOperationOutcome.UNSENT):
                     break

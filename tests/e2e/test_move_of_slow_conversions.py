@@ -15,6 +15,7 @@ from pynetdicom import AE, evt
 
 from lfscp.archive.store import spool
 from lfscp.services.transcoding.decoding_memory import MEMORY
+from tests.support.dicom_peer import until
 from tests.support.served_archive import CT, EXPLICIT, Node, compressed, image, served
 
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -104,7 +105,7 @@ def test_what_was_converted_goes_out_over_the_next_association(
     else:
         assert (told.Status, told.NumberOfCompletedSuboperations) == (0x0000, OBJECTS)
         assert (sorted(there.got), there.associations) == (sorted(uids), 2)
-    assert spool.SPACE.in_use == spool.IN_MEMORY._size == MEMORY.in_use == 0
+    assert until(lambda: spool.SPACE.in_use == spool.IN_MEMORY._size == MEMORY.in_use == 0)
 
 
 def at(port: int) -> dict[str, Any]:

@@ -10,8 +10,10 @@ releases the outbound association too.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 from pynetdicom import evt
@@ -47,6 +49,7 @@ from lfscp.services.service_log import (
     failed_unexpectedly,
     performed,
 )
+from lfscp.services.transcoding.ahead import MAX_AHEAD
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
 
@@ -280,10 +283,12 @@ class _Get(_Retrieve):
         association = self.event.assoc
         accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
         with closing(self.sender()) as sender:
-            for instance in instances:
+            todo = _Rest(instances)
+            while todo:
                 if self.stop():
                     return
-                outcome = sender.send(association, accepted, instance)
+                instance = todo.following()
+                outcome = sender.send(association, accepted, instance, todo.ahead())
                 if outcome is SubOperationOutcome.CALLED_OFF:
                     return
                 self.count(outcome, instance)
@@ -347,7 +352,7 @@ class _Move(_Retrieve):
                 accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
                 while todo and association.is_established and not self.stop():
                     instance = todo.following()
-                    outcome = sender.send(association, accepted, instance)
+                    outcome = sender.send(association, accepted, instance, todo.ahead())
                     if outcome is SubOperationOutcome.CALLED_OFF:
                         return
                     if outcome is SubOperationOutcome.UNSENT:
@@ -381,16 +386,21 @@ class _Rest:
     def __init__(self, instances: Sequence[StoredInstance]) -> None:
         self._instances = iter(instances)
         self._left = len(instances)
-        self._first: list[StoredInstance] = []
+        self._drawn: deque[StoredInstance] = deque()
 
     def __len__(self) -> int:
         return self._left
 
     def following(self) -> StoredInstance:
         self._left -= 1
-        return self._first.pop() if self._first else next(self._instances)
+        return self._drawn.popleft() if self._drawn else next(self._instances)
+
+    def ahead(self) -> Sequence[StoredInstance]:
+        """Some that come after it."""
+        self._drawn.extend(islice(self._instances, max(0, MAX_AHEAD - len(self._drawn))))
+        return list(self._drawn)
 
     def put_back(self, instance: StoredInstance) -> None:
         """Have it be the next one."""
         self._left += 1
-        self._first.append(instance)
+        self._drawn.appendleft(instance)

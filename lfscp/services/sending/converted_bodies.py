@@ -6,11 +6,11 @@ longer to decode. Then it is not decoded again: it goes out over the next associ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.services.transcoding.decoding import converted
+from lfscp.services.transcoding.ahead import Ahead, Wanted
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 
 Body = FileSlice | Parts | bytes
@@ -20,45 +20,55 @@ class UnsentError(Exception):
     """The association ended while an object was converted; nothing of it was sent."""
 
 
+def wanted_of(instance: StoredInstance, wanted_syntax: str) -> Wanted:
+    """An object that is to be sent in a transfer syntax."""
+    stored = instance.transfer_syntax_uid
+    return Wanted(instance.path, stored, wanted_syntax, instance.dataset_offset, instance.size)
+
+
 class ConvertedBodies:
-    """The converted objects of one retrieve, one at a time; for one thread."""
+    """The converted objects of one retrieve; for one thread."""
 
     def __init__(self) -> None:
+        self._ahead = Ahead(self)
         self._kept = ExitStack()
-        self._key: tuple[object, ...] = ()
+        self._of: Wanted | None = None
         self._body: Body = b""
 
+    def prepare(self, wanted: Sequence[Wanted]) -> None:
+        """Begin to convert objects that follow; see `Ahead.prepare`."""
+        self._ahead.prepare(wanted)
+
     @contextmanager
-    def body(
-        self, instance: StoredInstance, wanted_syntax: str, look: Callable[[], None], owner: object
-    ) -> Iterator[tuple[Body, bool]]:
+    def body(self, wanted: Wanted, look: Callable[[], None]) -> Iterator[tuple[Body, bool]]:
         """A dataset to send, and whether it was kept from an attempt before.
 
         It is kept if the caller raises UnsentError.
 
         Args:
-            wanted_syntax, look, owner: as `converted` takes them.
+            look: as `converted` takes it.
         Raises:
             DecodingError, OSError, ArchiveError: as `converted`.
         """
-        key = (instance.path, instance.dataset_offset, instance.size, wanted_syntax)
-        is_kept = self._key == key
+        is_kept = self._of == wanted
         if not is_kept:
-            self.close()
+            self._let_go()
         with self._kept.pop_all() as opened:
-            body, self._key, self._body = self._body, (), b""
+            body, self._of, self._body = self._body, None, b""
             if not is_kept:
-                stored = instance.transfer_syntax_uid
-                file, offset = instance.path, instance.dataset_offset
-                made = converted(file, stored, wanted_syntax, offset, look=look, owner=owner)
-                body = opened.enter_context(made).body
+                body = opened.enter_context(self._ahead.converted(wanted, look)).body
             try:
                 yield body, is_kept
             except UnsentError:
-                self._kept, self._key, self._body = opened.pop_all(), key, body
+                self._kept, self._of, self._body = opened.pop_all(), wanted, body
                 raise
 
     def close(self) -> None:
-        """Let go of what is kept."""
-        self._key, self._body = (), b""
+        """Let go of what is kept, and of what was prepared."""
+        self._let_go()
+        self._ahead.close()
+        self._ahead = Ahead(self)
+
+    def _let_go(self) -> None:
+        self._of, self._body = None, b""
         self._kept.close()

@@ -19,15 +19,20 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.services import status
-from lfscp.services.sending.converted_bodies import Body, ConvertedBodies, UnsentError
+from lfscp.services.sending.converted_bodies import (
+    Body,
+    ConvertedBodies,
+    UnsentError,
+    wanted_of,
+)
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
-from lfscp.services.transcoding.decoding import DecodingError
+from lfscp.services.transcoding.decoding import DecodingError, needs_codec
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, has_ended, send_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MAX_FAILED_UIDS: Final = 100_000  # that a response lists; more are counted only
@@ -130,7 +135,11 @@ class Sender:
     bodies: ConvertedBodies = field(default_factory=ConvertedBodies, compare=False)
 
     def send(
-        self, association: Any, accepted: Accepted, instance: StoredInstance
+        self,
+        association: Any,
+        accepted: Accepted,
+        instance: StoredInstance,
+        following: Sequence[StoredInstance] = (),
     ) -> SubOperationOutcome:
         """Send one object, wait for its response, and log a failure.
 
@@ -138,8 +147,9 @@ class Sender:
             association: the inline engine's, established; we are its SCU of storage.
             accepted: the contexts of that association.
             instance: the object.
+            following: what will be sent next, which may be converted meanwhile.
         """
-        outcome, reason, _ = self._attempt(association, accepted, instance)
+        outcome, reason, _ = self._attempt(association, accepted, instance, following)
         if reason:
             LOG.warning(
                 "sub-operation failed",
@@ -158,17 +168,25 @@ class Sender:
         return outcome
 
     def attempt(
-        self, association: Any, accepted: Accepted, instance: StoredInstance
+        self,
+        association: Any,
+        accepted: Accepted,
+        instance: StoredInstance,
+        following: Sequence[StoredInstance] = (),
     ) -> tuple[SubOperationOutcome, str]:
         """The same without the log: the outcome, and the reason if it failed.
 
         The reason includes the receiver's own words, which may name a patient.
         """
-        outcome, reason, comment = self._attempt(association, accepted, instance)
+        outcome, reason, comment = self._attempt(association, accepted, instance, following)
         return outcome, f"{reason}: {comment}" if comment else reason
 
     def _attempt(
-        self, association: Any, accepted: Accepted, instance: StoredInstance
+        self,
+        association: Any,
+        accepted: Accepted,
+        instance: StoredInstance,
+        following: Sequence[StoredInstance],
     ) -> tuple[SubOperationOutcome, str, str]:
         """Outcome, reason, and the receiver's own words on a failure."""
         reason = self.withheld(instance)
@@ -180,6 +198,7 @@ class Sender:
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
             return SubOperationOutcome.FAILED, accepted.why_not(instance), ""
+        self._prepare(accepted, [instance, *following])
         try:
             with self._body(association, instance, choice.transfer_syntax_uid) as body:
                 answer = send_stored(association, self._request(instance, choice, body))
@@ -211,6 +230,15 @@ class Sender:
         """Let go of an object that was converted and not sent."""
         self.bodies.close()
 
+    def _prepare(self, accepted: Accepted, instances: Sequence[StoredInstance]) -> None:
+        """Begin to convert what follows the first, if it must be decoded."""
+        if not any(needs_codec(each.transfer_syntax_uid) for each in instances):
+            return
+        choices = ((each, accepted.choose(each, may_decode=self.may_decode)) for each in instances)
+        self.bodies.prepare(
+            [wanted_of(each, made.transfer_syntax_uid) for each, made in choices if made]
+        )
+
     @contextmanager
     def _body(
         self, association: Any, instance: StoredInstance, wanted_syntax: str
@@ -225,7 +253,7 @@ class Sender:
             begin = file.begin if isinstance(file, RemoteObject) else None
             yield FileSlice(file, offset, size, begin)
             return
-        with self.bodies.body(instance, wanted_syntax, self.look, self) as (body, was_kept):
+        with self.bodies.body(wanted_of(instance, wanted_syntax), self.look) as (body, was_kept):
             if not was_kept and has_ended(association):
                 raise UnsentError
             yield body

@@ -16,7 +16,7 @@ from typing import IO, Final, NamedTuple
 
 from lfscp.archive.store.budget import Reservation
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.spool import spooled, write_all
+from lfscp.archive.store.spool import held, spooled, write_all
 from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.conversion.converter import Edit
 from lfscp.dicom.conversion.encoder import LARGE, Piece, read_pieces
@@ -111,10 +111,16 @@ class Conversion:
         self._memory = 0
 
     @contextmanager
-    def run(self) -> Iterator[Converted]:
+    def run(self, *, in_memory: bool = False) -> Iterator[Converted]:
+        """Convert it.
+
+        Args:
+            in_memory: refuse what would not stay in memory, and do not wait for disk space.
+        """
         pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
         most_bytes = pixels + 2 * self._small + _ROUNDING  # headers grow by half at most
-        with spooled(most_bytes, self._look) as file:
+        place = held(most_bytes) if in_memory else spooled(most_bytes, self._look)
+        with place as file:
             with anywhere():
                 size = self._write(file)
             if isinstance(file, BytesIO):
