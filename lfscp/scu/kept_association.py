@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from itertools import islice
 from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
@@ -18,6 +19,7 @@ from lfscp.scu.peer import Peer
 from lfscp.scu.send import OnSent
 from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
 from lfscp.services.sending.sub_operations import Sender, SubOperationOutcome
+from lfscp.services.transcoding.ahead import MAX_AHEAD
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.engine.association import InlineAssociation
 
@@ -70,19 +72,26 @@ class KeptAssociation:
             GivenUpError: it was cancelled before there was an association.
             PeerError: no association, or several in a row broke without any object transferred.
         """
-        todo = deque(instances)
+        with closing(self._sender):
+            self._send_all(deque(instances), on_sent)
+
+    def _send_all(self, todo: deque[StoredInstance], on_sent: OnSent) -> None:
         broke_at: StoredInstance | None = None
         fruitless = 0
         while todo and not self._cancel.is_set():
             instance = todo[0]
             try:
-                outcome, reason = self._attempt(instance)
+                following = list(islice(todo, 1, MAX_AHEAD + 1))
+                outcome, reason = self._attempt(instance, following)
             except UnsupportedError as error:
                 reason = Accepted((), error.rejected).why_not(instance)
                 outcome = SubOperationOutcome.FAILED
                 self._kinds.clear()
             if outcome is SubOperationOutcome.CALLED_OFF:
                 return
+            if outcome is SubOperationOutcome.UNSENT:
+                self.close()
+                continue
             if outcome is SubOperationOutcome.BROKEN:
                 self.close()
                 fruitless += 1
@@ -104,9 +113,11 @@ class KeptAssociation:
         if open_ is not None:
             open_.close()
 
-    def _attempt(self, instance: StoredInstance) -> tuple[SubOperationOutcome, str]:
+    def _attempt(
+        self, instance: StoredInstance, following: Sequence[StoredInstance]
+    ) -> tuple[SubOperationOutcome, str]:
         assoc = self._fitting(instance)
-        return self._sender.attempt(assoc, self._accepted, instance)
+        return self._sender.attempt(assoc, self._accepted, instance, following)
 
     def _fitting(self, instance: StoredInstance) -> InlineAssociation:
         """An association that proposes the object's kind: the open one, or a new one."""

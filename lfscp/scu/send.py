@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from lfscp.scu.files import BrokenObjectError, NoObjectError, files_below, read_
 from lfscp.scu.peer import Peer
 from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
 from lfscp.services.sending.sub_operations import Sender, SubOperationOutcome
+from lfscp.services.transcoding.ahead import MAX_AHEAD
 from lfscp.upperlayer.connection.errors import CalledOffError
 
 _MAX_FRUITLESS: Final = 3  # associations in a row that transferred nothing
@@ -111,8 +113,9 @@ def send(
 
     sender = Sender(log_fields={}, priority=0, may_decode=may_decode, locate=locate, look=look)
     sending = _Sending(peer, sender, on_sent, cancel)
-    for batch in batches(instances):
-        sending.send(batch)
+    with closing(sender):
+        for batch in batches(instances):
+            sending.send(batch)
     return sending.result
 
 
@@ -124,6 +127,7 @@ class _Sending:
         self._sender = sender
         self._broke_at: StoredInstance | None = None
         self._why_broken = ""
+        self._is_unsent = False  # the last association ended while an object was converted
         self._patience_ends = float("inf")
         self.result = SendResult()
 
@@ -149,7 +153,7 @@ class _Sending:
                     reason = accepted.why_not(instance)
                     self._count(instance, SubOperationOutcome.FAILED, reason)
                 return
-            fruitless = 0 if transferred else fruitless + 1
+            fruitless = 0 if transferred or self._is_unsent else fruitless + 1
             if fruitless == _MAX_FRUITLESS and todo:
                 reason = f"keeps ending the association: {self._why_broken}"
                 raise PeerError(PeerErrorKind.ABORTED, self._peer, reason)
@@ -158,6 +162,7 @@ class _Sending:
     def _over_one_association(self, batch: Batch, todo: list[StoredInstance]) -> int:
         """Send until the association ends; how many objects the peer got."""
         transferred = 0
+        self._is_unsent = False
         with association(
             self._peer,
             batch.contexts(),
@@ -168,8 +173,10 @@ class _Sending:
             accepted = Accepted(assoc.accepted_contexts, assoc.rejected_contexts)
             while todo and assoc.is_established and not self._cancel.is_set():
                 instance = todo[-1]
-                outcome, reason = self._sender.attempt(assoc, accepted, instance)
-                if outcome is SubOperationOutcome.CALLED_OFF:
+                following = todo[-2 : -2 - MAX_AHEAD : -1]
+                outcome, reason = self._sender.attempt(assoc, accepted, instance, following)
+                self._is_unsent = outcome is SubOperationOutcome.UNSENT
+                if outcome in (SubOperationOutcome.CALLED_OFF, SubOperationOutcome.UNSENT):
                     break
                 if outcome is SubOperationOutcome.BROKEN:
                     self._why_broken = reason

@@ -97,6 +97,15 @@ class Budget:
                     self._waiting.remove(me)
                 self._changed.notify_all()
 
+    def take_if_free(self, size: int) -> bool:
+        """Take the bytes only if they are free now and nobody waits; a thread may hold some."""
+        with self._changed:
+            if self._waiting or self.in_use + size > self.limit_bytes:
+                return False
+            self.in_use += size
+            self._count()
+            return True
+
     def give_back(self, size: int) -> None:
         """Give the bytes back."""
         self._before_return(size)

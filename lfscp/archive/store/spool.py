@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Final
 
-from lfscp.archive.store.budget import Budget
+from lfscp.archive.store.budget import Budget, BudgetExceededError
 from lfscp.archive.store.space import AUTOMATIC, Space
 from lfscp.observe import metrics
 
@@ -59,13 +59,32 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
         OSError: there can be none.
     """
     if size <= _SMALL and IN_MEMORY.take(size):
-        try:
-            yield BytesIO()
-        finally:
-            IN_MEMORY.give_back(size)
+        with _given_back(size) as file:
+            yield file
     else:
         with SPACE.reserve(size, look, PATIENCE_S), _unnamed(size) as file:
             yield file
+
+
+@contextmanager
+def held(size: int) -> Iterator[IO[bytes]]:
+    """Memory for at most so many bytes.
+
+    Raises:
+        BudgetExceededError: it is not small, or there is none left.
+    """
+    if size > _SMALL or not IN_MEMORY.take(size):
+        raise BudgetExceededError(f"{size} bytes are not kept in memory")
+    with _given_back(size) as file:
+        yield file
+
+
+@contextmanager
+def _given_back(size: int) -> Iterator[BytesIO]:
+    try:
+        yield BytesIO()
+    finally:
+        IN_MEMORY.give_back(size)
 
 
 class _InMemory:

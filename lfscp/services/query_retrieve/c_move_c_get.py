@@ -10,7 +10,10 @@ releases the outbound association too.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 from pynetdicom import evt
@@ -46,6 +49,7 @@ from lfscp.services.service_log import (
     failed_unexpectedly,
     performed,
 )
+from lfscp.services.transcoding.ahead import MAX_AHEAD
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
 
@@ -278,15 +282,17 @@ class _Get(_Retrieve):
     def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
         association = self.event.assoc
         accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
-        sender = self.sender()
-        for instance in instances:
-            if self.stop():
-                return
-            outcome = sender.send(association, accepted, instance)
-            if outcome is SubOperationOutcome.CALLED_OFF:
-                return
-            self.count(outcome, instance)
-            yield self.pending()
+        with closing(self.sender()) as sender:
+            todo = _Rest(instances)
+            while todo:
+                if self.stop():
+                    return
+                instance = todo.following()
+                outcome = sender.send(association, accepted, instance, todo.ahead())
+                if outcome is SubOperationOutcome.CALLED_OFF:
+                    return
+                self.count(outcome, instance)
+                yield self.pending()
 
 
 class _Move(_Retrieve):
@@ -321,14 +327,15 @@ class _Move(_Retrieve):
             originator_message_id=self.request.MessageID,
         )
         waiting = [(batch, _Rest(batch.instances)) for batch in batches(instances)]
-        try:
-            for batch, todo in waiting:
-                try:
-                    yield from self._send_all(batch.contexts(), todo, sender)
-                except NoContextAcceptedError as error:
-                    self._fail([todo], str(error))
-        except DestinationError as error:
-            self._fail([todo for _, todo in waiting], str(error))
+        with closing(sender):
+            try:
+                for batch, todo in waiting:
+                    try:
+                        yield from self._send_all(batch.contexts(), todo, sender)
+                    except NoContextAcceptedError as error:
+                        self._fail([todo], str(error))
+            except DestinationError as error:
+                self._fail([todo for _, todo in waiting], str(error))
 
     def _send_all(self, contexts: list[Any], todo: _Rest, sender: Sender) -> Responses:
         """Send one batch, over a new association if one breaks.
@@ -340,16 +347,21 @@ class _Move(_Retrieve):
         while todo and not self.stop():
             before = self.counters.failed
             sent = len(todo)
+            is_unsent = False
             with self._destination.associate(contexts, self.keep_alive) as association:
                 accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
                 while todo and association.is_established and not self.stop():
                     instance = todo.following()
-                    outcome = sender.send(association, accepted, instance)
+                    outcome = sender.send(association, accepted, instance, todo.ahead())
                     if outcome is SubOperationOutcome.CALLED_OFF:
                         return
+                    if outcome is SubOperationOutcome.UNSENT:
+                        todo.put_back(instance)
+                        is_unsent = True
+                        break
                     self.count(outcome, instance)
                     yield self.pending()
-            if sent - len(todo) > self.counters.failed - before:
+            if is_unsent or sent - len(todo) > self.counters.failed - before:
                 fruitless = 0
                 continue
             fruitless += 1
@@ -374,10 +386,21 @@ class _Rest:
     def __init__(self, instances: Sequence[StoredInstance]) -> None:
         self._instances = iter(instances)
         self._left = len(instances)
+        self._drawn: deque[StoredInstance] = deque()
 
     def __len__(self) -> int:
         return self._left
 
     def following(self) -> StoredInstance:
         self._left -= 1
-        return next(self._instances)
+        return self._drawn.popleft() if self._drawn else next(self._instances)
+
+    def ahead(self) -> Sequence[StoredInstance]:
+        """Some that come after it."""
+        self._drawn.extend(islice(self._instances, max(0, MAX_AHEAD - len(self._drawn))))
+        return list(self._drawn)
+
+    def put_back(self, instance: StoredInstance) -> None:
+        """Have it be the next one."""
+        self._left += 1
+        self._drawn.appendleft(instance)

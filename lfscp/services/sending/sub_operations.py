@@ -19,14 +19,20 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.services import status
+from lfscp.services.sending.converted_bodies import (
+    Body,
+    ConvertedBodies,
+    UnsentError,
+    wanted_of,
+)
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
-from lfscp.services.transcoding.decoding import DecodingError, converted
+from lfscp.services.transcoding.decoding import DecodingError, needs_codec
 from lfscp.upperlayer.connection.errors import CalledOffError
-from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest, send_stored
+from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, has_ended, send_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MAX_FAILED_UIDS: Final = 100_000  # that a response lists; more are counted only
@@ -41,6 +47,7 @@ class SubOperationOutcome(Enum):
     FAILED = "failed"
     BROKEN = "broken"  # failed, and the association with it
     CALLED_OFF = "called off"  # before any byte was sent, as if it had not begun
+    UNSENT = "unsent"  # the association ended before; another one may take the object at once
 
     @property
     def is_transferred(self) -> bool:
@@ -114,6 +121,7 @@ class Sender:
             to end that.
         originator_ae_title: of a C-MOVE, its requestor's AE title.
         originator_message_id: of a C-MOVE, its Message ID.
+        bodies: what is converted; `close` lets go of it.
     """
 
     log_fields: Mapping[str, Any]
@@ -124,9 +132,14 @@ class Sender:
     look: Callable[[], None] = lambda: None
     originator_ae_title: str | None = None
     originator_message_id: int | None = None
+    bodies: ConvertedBodies = field(default_factory=ConvertedBodies, compare=False)
 
     def send(
-        self, association: Any, accepted: Accepted, instance: StoredInstance
+        self,
+        association: Any,
+        accepted: Accepted,
+        instance: StoredInstance,
+        following: Sequence[StoredInstance] = (),
     ) -> SubOperationOutcome:
         """Send one object, wait for its response, and log a failure.
 
@@ -134,8 +147,9 @@ class Sender:
             association: the inline engine's, established; we are its SCU of storage.
             accepted: the contexts of that association.
             instance: the object.
+            following: what will be sent next, which may be converted meanwhile.
         """
-        outcome, reason, _ = self._attempt(association, accepted, instance)
+        outcome, reason, _ = self._attempt(association, accepted, instance, following)
         if reason:
             LOG.warning(
                 "sub-operation failed",
@@ -144,7 +158,7 @@ class Sender:
                 sop_instance_uid=instance.sop_instance_uid,
                 reason=reason,
             )
-        if outcome is SubOperationOutcome.CALLED_OFF:
+        if outcome in (SubOperationOutcome.CALLED_OFF, SubOperationOutcome.UNSENT):
             return outcome
         service = self.log_fields.get("service", "")
         counted_as = outcome.value if outcome.is_transferred else "failed"
@@ -154,17 +168,25 @@ class Sender:
         return outcome
 
     def attempt(
-        self, association: Any, accepted: Accepted, instance: StoredInstance
+        self,
+        association: Any,
+        accepted: Accepted,
+        instance: StoredInstance,
+        following: Sequence[StoredInstance] = (),
     ) -> tuple[SubOperationOutcome, str]:
         """The same without the log: the outcome, and the reason if it failed.
 
         The reason includes the receiver's own words, which may name a patient.
         """
-        outcome, reason, comment = self._attempt(association, accepted, instance)
+        outcome, reason, comment = self._attempt(association, accepted, instance, following)
         return outcome, f"{reason}: {comment}" if comment else reason
 
     def _attempt(
-        self, association: Any, accepted: Accepted, instance: StoredInstance
+        self,
+        association: Any,
+        accepted: Accepted,
+        instance: StoredInstance,
+        following: Sequence[StoredInstance],
     ) -> tuple[SubOperationOutcome, str, str]:
         """Outcome, reason, and the receiver's own words on a failure."""
         reason = self.withheld(instance)
@@ -176,13 +198,16 @@ class Sender:
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
             return SubOperationOutcome.FAILED, accepted.why_not(instance), ""
+        self._prepare(accepted, [instance, *following])
         try:
-            with self._body(instance, choice.transfer_syntax_uid) as body:
+            with self._body(association, instance, choice.transfer_syntax_uid) as body:
                 answer = send_stored(association, self._request(instance, choice, body))
         except DecodingError as error:
             return SubOperationOutcome.FAILED, str(error), ""
         except CalledOffError:
             return SubOperationOutcome.CALLED_OFF, "", ""
+        except UnsentError:
+            return SubOperationOutcome.UNSENT, "", ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
             if not isinstance(error, OperationError | OSError):
                 LOG.error(
@@ -201,25 +226,39 @@ class Sender:
         comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
         return SubOperationOutcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
+    def close(self) -> None:
+        """Let go of an object that was converted and not sent."""
+        self.bodies.close()
+
+    def _prepare(self, accepted: Accepted, instances: Sequence[StoredInstance]) -> None:
+        """Begin to convert what follows the first, if it must be decoded."""
+        if not any(needs_codec(each.transfer_syntax_uid) for each in instances):
+            return
+        choices = ((each, accepted.choose(each, may_decode=self.may_decode)) for each in instances)
+        self.bodies.prepare(
+            [wanted_of(each, made.transfer_syntax_uid) for each, made in choices if made]
+        )
+
     @contextmanager
     def _body(
-        self, instance: StoredInstance, wanted_syntax: str
-    ) -> Iterator[FileSlice | Parts | bytes]:
-        """The dataset to send: as stored if possible, else converted."""
+        self, association: Any, instance: StoredInstance, wanted_syntax: str
+    ) -> Iterator[Body]:
+        """The dataset to send: as stored if possible, else converted.
+
+        Raises:
+            UnsentError: the receiver has ended the association meanwhile.
+        """
         file, offset, size = instance.path, instance.dataset_offset, instance.size
-        stored_syntax = instance.transfer_syntax_uid
-        if wanted_syntax == stored_syntax and not size % 2:
+        if wanted_syntax == instance.transfer_syntax_uid and not size % 2:
             begin = file.begin if isinstance(file, RemoteObject) else None
             yield FileSlice(file, offset, size, begin)
             return
-        with converted(
-            file, stored_syntax, wanted_syntax, offset, look=self.look, owner=self
-        ) as made:
-            yield made.body
+        with self.bodies.body(wanted_of(instance, wanted_syntax), self.look) as (body, was_kept):
+            if not was_kept and has_ended(association):
+                raise UnsentError
+            yield body
 
-    def _request(
-        self, instance: StoredInstance, choice: Choice, body: FileSlice | Parts | bytes
-    ) -> SendRequest:
+    def _request(self, instance: StoredInstance, choice: Choice, body: Body) -> SendRequest:
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
             sop_instance_uid=instance.sop_instance_uid,

@@ -16,7 +16,7 @@ from typing import IO, Final, NamedTuple
 
 from lfscp.archive.store.budget import Reservation
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.spool import spooled, write_all
+from lfscp.archive.store.spool import held, spooled, write_all
 from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.conversion.converter import Edit
 from lfscp.dicom.conversion.encoder import LARGE, Piece, read_pieces
@@ -31,12 +31,12 @@ from lfscp.dicom.encoding.transfer_syntaxes import (
 )
 from lfscp.dicom.errors import DatasetError
 from lfscp.server.cpu_affinity import anywhere
-from lfscp.services.transcoding.codecs.codec_client import CodecProcess, codec_process
-from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
+from lfscp.services.transcoding.decoded import DecodingError, MoreMemoryNeededError
 from lfscp.services.transcoding.decoded_pixels import bytes_of, decoded_pixels
 from lfscp.services.transcoding.decoding_memory import MEMORY
-from lfscp.services.transcoding.frames import Frames
+from lfscp.services.transcoding.frames import Finish, Frames
 from lfscp.services.transcoding.native_conversion import converted_pieces
+from lfscp.services.transcoding.parallel_codecs import ParallelCodecs
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 
 TARGETS: Final = (
@@ -105,16 +105,22 @@ class Conversion:
         self._small = _bytes_beside_pixels(dataset, element)
         self._working_set = self._frames.working_set() if self._frames else 2 * _STEP
         self._reservation: Reservation | None = None
-        self._codec: CodecProcess | None = None
+        self._codecs: ParallelCodecs | None = None
         self._for_turn = ExitStack()
         self._turn_ends = 0.0
         self._memory = 0
 
     @contextmanager
-    def run(self) -> Iterator[Converted]:
+    def run(self, *, in_memory: bool = False) -> Iterator[Converted]:
+        """Convert it.
+
+        Args:
+            in_memory: refuse what would not stay in memory, and do not wait for disk space.
+        """
         pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
         most_bytes = pixels + 2 * self._small + _ROUNDING  # headers grow by half at most
-        with spooled(most_bytes, self._look) as file:
+        place = held(most_bytes) if in_memory else spooled(most_bytes, self._look)
+        with place as file:
             with anywhere():
                 size = self._write(file)
             if isinstance(file, BytesIO):
@@ -147,15 +153,24 @@ class Conversion:
 
     def _decode(
         self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
-    ) -> FramePieces:
-        if self._codec is None:
-            self._codec = self._for_turn.enter_context(codec_process(self._look, self._owner))
-        return self._codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
+    ) -> Finish:
+        if self._codecs is None:
+            codecs = ParallelCodecs(self._look, self._owner, self._memory)
+            self._codecs = self._for_turn.enter_context(codecs)
+        return self._codecs.begin(transfer_syntax_uid, frame, image, int(room))
+
+    def _may_begin(self) -> bool:
+        return self._codecs is not None and self._codecs.may_begin()
 
     def _pieces(self, most_bytes: int, room: int) -> list[Piece]:
         edits: dict[int, Edit | None] | None = {} if self._decodes else None
         if self._frames is not None:
-            edits = decoded_pixels(self._frames, room_bytes=room, between=self._between)
+            edits = decoded_pixels(
+                self._frames,
+                room_bytes=room,
+                between=self._between,
+                may_begin=self._may_begin,
+            )
         return converted_pieces(self._dataset, self._wanted, edits, most_bytes=most_bytes)
 
     def _write_pieces(self, file: IO[bytes], pieces: list[Piece]) -> int:
@@ -185,7 +200,7 @@ class Conversion:
             self._look()
 
     def _begin_turn(self) -> None:
-        self._codec = None
+        self._codecs = None
         self._turn_ends = time.monotonic() + _TURN_S
 
     def _between(self) -> None:

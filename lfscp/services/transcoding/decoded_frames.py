@@ -28,6 +28,7 @@ from lfscp.services.transcoding.described_layout import can_lay_out, is_moved, s
 from lfscp.services.transcoding.frames import (
     CELLS_IN_FRAGMENTS,
     PIXELS_ELSEWHERE,
+    Finish,
     Frames,
     decoder_of,
 )
@@ -132,10 +133,11 @@ class DecodedFrames:
 
     def _decode(
         self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
-    ) -> FramePieces:
+    ) -> Finish:
         codec = self._for_frame.enter_context(codec_process(self._look, self._owner))
         memory = self._memory
-        return codec.decode(transfer_syntax_uid, frame, image, memory, int(room), as_described=True)
+        codec.begin(transfer_syntax_uid, frame, image, memory, int(room), as_described=True)
+        return codec.finish
 
 
 def _packed(pieces: Iterable[memoryview]) -> Iterator[bytes]:

@@ -1,13 +1,14 @@
 """Makes the elements that change in a dataset whose pixels are decoded, frame by frame.
 
 Rules: the first frame is decoded at once, because its colours describe all. The others are decoded
-as they are read, one at a time. They may still fail then, so the reader sends nothing before the
-last one is there.
+as they are read, in their order, some of them ahead if there is room for that. They may still fail
+then, so the reader sends nothing before the last one is there.
 Source: PS3.5 sections 8.1 and 8.2, annex A.1 to A.3.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -23,7 +24,7 @@ from lfscp.dicom.encoding.image_pixel import (
     ImagePixel,
 )
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces
-from lfscp.services.transcoding.frames import Frames
+from lfscp.services.transcoding.frames import Finish, Frames
 
 _ENCAPSULATED_TOTAL_LENGTH: Final = 0x7FE00003  # Encapsulated Pixel Data Value Total Length
 _WITHOUT_A_NAME: Final = "YBR_PARTIAL"  # PS3.3 has it with shared chrominance only
@@ -31,13 +32,18 @@ MAX_PIXEL_BYTES: Final = 0xFFFFFFFE  # what a length of 32 bits can say
 
 
 def decoded_pixels(
-    frames: Frames, *, room_bytes: float, between: Callable[[], None]
+    frames: Frames,
+    *,
+    room_bytes: float,
+    between: Callable[[], None],
+    may_begin: Callable[[], bool] = lambda: False,
 ) -> dict[int, Edit | None]:
     """The elements that change.
 
     Args:
         room_bytes: as `Frames.pieces` takes it.
         between: called between two frames, when none is in memory.
+        may_begin: whether one more frame may be begun while others are in memory.
     Raises:
         DecodingError: the first frame cannot be decoded, or all are too large for an object.
         MoreMemoryNeededError: as `Frames.pieces`; reading the pixels may raise it too.
@@ -50,7 +56,7 @@ def decoded_pixels(
     photometric = first.photometric_interpretation
     if photometric == _WITHOUT_A_NAME:
         raise DecodingError("decoded YBR_PARTIAL_422 is not supported")
-    pixels = _Pixels(frames, first, room_bytes, between)
+    pixels = _Pixels(_InOrder(frames, first, room_bytes, may_begin), first, between)
     edits: dict[int, Edit | None] = {
         EXTENDED_OFFSET_TABLE: None,
         EXTENDED_OFFSET_TABLE_LENGTHS: None,
@@ -71,16 +77,47 @@ def bytes_of(image: ImagePixel) -> int:
     return -(-image.samples * image.bits_allocated * image.number_of_frames // 8)
 
 
+class _InOrder:
+    """Gives the frames in their order, and begins with the following ones when it may."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        first: FramePieces,
+        room_bytes: float,
+        may_begin: Callable[[], bool],
+    ) -> None:
+        self.image = frames.image
+        self._frames = frames
+        self._room_bytes = room_bytes
+        self._may_begin = may_begin
+        self._begun: deque[Finish] = deque([lambda: first])
+        self._next = 1
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a frame that was begun is still to be given."""
+        return bool(self._begun)
+
+    def following(self) -> FramePieces:
+        """The next frame; the pieces of the last one must have been read."""
+        if not self._begun:
+            self._begin()
+        while self._next < self.image.number_of_frames and self._may_begin():
+            self._begin()
+        return self._begun.popleft()()
+
+    def _begin(self) -> None:
+        self._begun.append(self._frames.begin(self._next, room_bytes=self._room_bytes))
+        self._next += 1
+
+
 class _Pixels:
     """The value of Pixel Data, of even length; read once (PS3.5 8.1.1, annex D for bits)."""
 
-    def __init__(
-        self, frames: Frames, first: FramePieces, room_bytes: float, between: Callable[[], None]
-    ) -> None:
+    def __init__(self, frames: _InOrder, first: FramePieces, between: Callable[[], None]) -> None:
         self._frames = frames
-        self._first: FramePieces | None = first
         self._photometric = first.photometric_interpretation
-        self._room_bytes = room_bytes
         self._between = between
         self._size = bytes_of(frames.image)
 
@@ -106,7 +143,7 @@ class _Pixels:
         rest = np.empty(0, np.uint8)
         last = self._frames.image.number_of_frames - 1
         for number in range(last + 1):
-            for content in self._pieces(number):
+            for content in self._pieces():
                 if not is_bits:
                     yield content
                 else:
@@ -115,15 +152,13 @@ class _Pixels:
                     rest = bits[whole:].copy()
                     yield np.packbits(bits[:whole], bitorder="little").data
                 del content
-            if number < last:
+            if number < last and not self._frames.has_begun:
                 self._between()
         if len(rest):
             yield np.packbits(rest, bitorder="little").data
 
-    def _pieces(self, number: int) -> Iterator[memoryview]:
-        frame, self._first = self._first, None
-        if frame is None:
-            frame = self._frames.pieces(number, room_bytes=self._room_bytes)
+    def _pieces(self) -> Iterator[memoryview]:
+        frame = self._frames.following()
         if frame.photometric_interpretation != self._photometric:
             found = sorted({self._photometric, frame.photometric_interpretation})
             raise DecodingError(f"its frames are in {' and '.join(found)}")

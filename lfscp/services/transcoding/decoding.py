@@ -52,6 +52,7 @@ def converted(
     *,
     look: Callable[[], None] = lambda: None,
     owner: object = None,
+    in_memory: bool = False,
 ) -> Iterator[Converted]:
     """Read a stored object and encode its dataset for a receiver.
 
@@ -65,7 +66,8 @@ def converted(
         wanted_syntax: the same, or one of TARGETS.
         dataset_offset: where its dataset begins; None reads the head of the file.
         look: called several times a second; an error that it raises ends the work.
-        owner: the retrieve that the object is for; each has a codec process of its own.
+        owner: the retrieve that the object is for; each has codec processes of its own.
+        in_memory: a result that must be decoded is refused if it does not stay in memory.
     Returns:
         The encoded dataset, of even length, without file meta information.
     Raises:
@@ -92,7 +94,7 @@ def converted(
                 conversion = _conversion(
                     path, stored_syntax, wanted_syntax, dataset_offset, look, owner
                 )
-                made = kept.enter_context(conversion.run())
+                made = kept.enter_context(conversion.run(in_memory=in_memory))
             yield made
     except (DatasetError, BudgetExceededError) as error:
         why = error.reason if isinstance(error, DatasetError) else str(error)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from typing import Final
 
@@ -57,8 +58,10 @@ _SPAN_BYTES: Final = 64  # of memory for one fragment's place
 CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES})  # need no codec
 
 
-# Decodes what a codec has compressed: transfer syntax UID, fragments, header, room in bytes.
-Decode = Callable[[str, list[memoryview], ImagePixel, float], FramePieces]
+# Waits for a frame that was begun.
+Finish = Callable[[], FramePieces]
+# Begins to decode what a codec has compressed: transfer syntax, fragments, header, room in bytes.
+Decode = Callable[[str, list[memoryview], ImagePixel, float], Finish]
 
 
 class Frames:
@@ -66,7 +69,7 @@ class Frames:
 
     Args:
         dataset: as `read_stored_dataset` gives it.
-        decode: decodes for `pieces` with a codec elsewhere; by default in this process.
+        decode: begins to decode with a codec elsewhere; by default frames are decoded here.
         as_described: for `pieces` of frames without a codec; `decode` does so for the others.
     Raises:
         DecodingError: there are no pixels, no decoder, or no description of the pixels.
@@ -139,16 +142,36 @@ class Frames:
             MoreMemoryNeededError: the frame needs more than that.
             DecodingError, DatasetError: as `decode`.
         """
+        return self.begin(number, room_bytes=room_bytes, alone=alone)()
+
+    def begin(self, number: int, *, room_bytes: float, alone: bool = False) -> Finish:
+        """Have a codec elsewhere begin to decode one frame; without one, nothing is done yet.
+
+        Args:
+            number, room_bytes, alone: as `pieces` takes them.
+        Returns:
+            gives what `pieces` does, and raises as that does; called once.
+        Raises:
+            DecodingError, DatasetError: as `decode`.
+        """
         self._require_frame(number)
         if not self.has_codec or self._decode is None:
-            frame = self.decode(number, alone=alone)
-            values = laid_out(frame.values, self.image) if self._as_described else frame.values
-            content = values.reshape(-1).view(np.uint8).data
-            return FramePieces(iter([content]), frame.photometric_interpretation)
+            return partial(self._decoded_here, number, alone=alone)
         syntax = self._dataset.transfer_syntax_uid
         fragments = self._fragments(number, alone=alone)
         with self._said_of(number):
-            pieces, photometric = self._decode(syntax, fragments, self.image, room_bytes)
+            finish = self._decode(syntax, fragments, self.image, room_bytes)
+        return partial(self._finished, number, finish)
+
+    def _decoded_here(self, number: int, *, alone: bool) -> FramePieces:
+        frame = self.decode(number, alone=alone)
+        values = laid_out(frame.values, self.image) if self._as_described else frame.values
+        content = values.reshape(-1).view(np.uint8).data
+        return FramePieces(iter([content]), frame.photometric_interpretation)
+
+    def _finished(self, number: int, finish: Finish) -> FramePieces:
+        with self._said_of(number):
+            pieces, photometric = finish()
         return FramePieces(self._said_while(number, pieces), photometric)
 
     def _said_while(self, number: int, pieces: Iterator[memoryview]) -> Iterator[memoryview]:

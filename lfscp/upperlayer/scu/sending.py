@@ -14,6 +14,7 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.engine.state_machine import ESTABLISHED
 from lfscp.upperlayer.wire import commands, pdata
 
 _PROGRESS_S: Final = 1.0
@@ -104,6 +105,14 @@ class StoreAnswer(NamedTuple):
 
     status: int
     error_comment: str = ""
+
+
+def has_ended(assoc: InlineAssociation) -> bool:
+    """Whether the receiver has ended the association: looks at the socket, without waiting."""
+    assoc.dul.look()
+    if assoc.is_established and assoc.dul.state != ESTABLISHED:
+        assoc._handle_no_response()
+    return not assoc.is_established
 
 
 def send_stored(assoc: InlineAssociation, request: SendRequest) -> StoreAnswer | None:

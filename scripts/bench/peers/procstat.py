@@ -44,6 +44,11 @@ def cpu_seconds(root: int) -> float:
     return ticks / _TICKS
 
 
+def own_cpu_seconds(pid: int) -> float:
+    """User + system time of a process, without its children."""
+    return sum(_ticks(pid)[:2]) / _TICKS
+
+
 def ended_children_s(pid: int) -> float:
     """User + system time of the children of a process that have ended and were waited for."""
     return sum(_ticks(pid)[2:]) / _TICKS

@@ -34,6 +34,7 @@ class CodecProcess:
     def __init__(self, child: Child) -> None:
         self.child = child
         self.is_ready = True  # nothing of an earlier frame is still to come
+        self._expected = 0  # bytes of the frame that it decodes
 
     def decode(
         self,
@@ -45,7 +46,23 @@ class CodecProcess:
         *,
         as_described: bool = False,
     ) -> FramePieces:
-        """Decode a frame, as `decode_compressed` does.
+        """Decode a frame: `begin` and `finish`."""
+        self.begin(
+            transfer_syntax_uid, frame, image, memory_bytes, room_bytes, as_described=as_described
+        )
+        return self.finish()
+
+    def begin(
+        self,
+        transfer_syntax_uid: str,
+        frame: list[memoryview],
+        image: ImagePixel,
+        memory_bytes: int,
+        room_bytes: int,
+        *,
+        as_described: bool = False,
+    ) -> None:
+        """Have it begin to decode a frame, as `decode_compressed` does; one at a time.
 
         Args:
             frame: its fragments.
@@ -53,22 +70,31 @@ class CodecProcess:
             room_bytes: the part of it for what a codestream needs beyond what the header implies.
             as_described: as there.
         Raises:
-            DecodingError: as there; or the codec crashed, or takes too long. Reading the pieces
-                may raise it too.
-            MoreMemoryNeededError: as there.
+            DecodingError: the process has ended.
         """
         limits = {"memory": memory_bytes, "room": room_bytes, "described": as_described}
         request = {"syntax": transfer_syntax_uid, "image": asdict(image), **limits}
         samples = samples_of(image) if as_described else image.samples
+        self._expected = samples * -(-image.bits_allocated // 8)
         self.is_ready = False
         with _failing():
             self.child.send(request, *frame)
+
+    def finish(self) -> FramePieces:
+        """Wait for the frame that was begun.
+
+        Raises:
+            DecodingError: as `decode_compressed`; or the codec crashed, or takes too long. Reading
+                the pieces may raise it too.
+            MoreMemoryNeededError: as there.
+        """
+        with _failing():
             answer, length, _ = self.child.receive(_MAX_S)
             if "error" in answer:
                 raise DecodingError(str(answer["error"]))
             if "more" in answer:
                 raise MoreMemoryNeededError(int(answer["more"]))
-            if length != samples * -(-image.bits_allocated // 8):
+            if length != self._expected:
                 raise ValueError("another frame")
             return FramePieces(self._pieces(length), str(answer["photometric"]))
 

@@ -9,11 +9,12 @@ made, the others are answered with 206 and a warning; if none can, that is an an
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from typing import IO, Final
 
 from pydicom.uid import UID
@@ -26,8 +27,10 @@ from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import DICOM, ZIP
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.jobs.zipped import zipped
+from lfscp.services.transcoding.ahead import MAX_AHEAD, Ahead
+from lfscp.services.transcoding.ahead import Wanted as ToSend
 from lfscp.services.transcoding.decoded_frames import can_decode
-from lfscp.services.transcoding.decoding import TARGETS, converted, needs_codec
+from lfscp.services.transcoding.decoding import TARGETS, needs_codec
 from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
@@ -121,35 +124,65 @@ def _content(
 ) -> tuple[Generator[Sent, None, None], str]:
     """The pieces of the answer, and its Content-Type."""
     sent = (each for each in target.instances if form.fits(each.transfer_syntax_uid))
+    sending = _Sending(asked, form)
     if form.media_type == ZIP:
         headers["Content-Disposition"] = f'attachment; filename="{target.name}.zip"'
-        named = (
-            (_NAME.format(f"{each.series_uid}/{each.sop_instance_uid}"), made)
-            for each, made in ((each, object_pieces(asked, each, form)) for each in sent)
-        )
-        return zipped(named), ZIP
-    files: list[IO[bytes]] = []
+        return zipped(sending.named(sent)), ZIP
     if form.is_multipart:
         writer = MultipartWriter(DICOM)
-        return spliced(_parts(asked, writer, sent, form, files), files), writer.content_type
+        return spliced(sending.parts(writer, sent), sending.files), writer.content_type
     only = next(sent)
     headers["Content-Disposition"] = f'attachment; filename="{_NAME.format(target.name)}"'
-    return spliced(_sent_pieces(asked, only, form, files), files), _content_type(only, form)
+    return spliced(sending.only(only), sending.files), _content_type(only, form)
 
 
-def _parts(
-    asked: Asked,
-    writer: MultipartWriter,
-    sent: Iterable[StoredInstance],
-    form: ObjectForm,
-    files: list[IO[bytes]],
-) -> Iterator[Piece]:
-    """A part for each object."""
-    for each in sent:
-        yield writer.head(Part(_content_type(each, form), ()))
-        yield from _sent_pieces(asked, each, form, files)
-        yield b"\r\n"
-    yield writer.end
+class _Sending:
+    """Sends objects one after another.
+
+    Attributes:
+        files: those that are sent as they are, to be closed afterwards.
+    """
+
+    def __init__(self, asked: Asked, form: ObjectForm) -> None:
+        self.files: list[IO[bytes]] = []
+        self._asked = asked
+        self._form = form
+
+    def only(self, instance: StoredInstance) -> Iterator[Piece]:
+        """One object."""
+        with closing(Ahead(self._asked)) as ahead:
+            yield from _sent_pieces(self._asked, instance, self._form, self.files, ahead)
+
+    def parts(self, writer: MultipartWriter, sent: Iterable[StoredInstance]) -> Iterator[Piece]:
+        """A part for each object."""
+        with closing(Ahead(self._asked)) as ahead:
+            for each in self._prepared(sent, ahead):
+                yield writer.head(Part(_content_type(each, self._form), ()))
+                yield from _sent_pieces(self._asked, each, self._form, self.files, ahead)
+                yield b"\r\n"
+        yield writer.end
+
+    def named(self, sent: Iterable[StoredInstance]) -> Iterator[tuple[str, Iterator[Bytes]]]:
+        """Each object with its name in a ZIP."""
+        with closing(Ahead(self._asked)) as ahead:
+            for each in self._prepared(sent, ahead):
+                name = _NAME.format(f"{each.series_uid}/{each.sop_instance_uid}")
+                yield name, object_pieces(self._asked, each, self._form, ahead)
+
+    def _prepared(self, sent: Iterable[StoredInstance], ahead: Ahead) -> Iterator[StoredInstance]:
+        """The objects, while those that follow are converted."""
+        left = iter(sent)
+        drawn = deque(islice(left, 1 + MAX_AHEAD))
+        while drawn:
+            ahead.prepare([_to_send(each, self._form) for each in drawn])
+            yield drawn.popleft()
+            drawn.extend(islice(left, 1))
+
+
+def _to_send(instance: StoredInstance, form: ObjectForm) -> ToSend:
+    wanted = _syntax_of(instance, form.transfer_syntax)
+    stored = instance.transfer_syntax_uid
+    return ToSend(instance.path, stored, wanted, instance.dataset_offset, instance.size)
 
 
 def _content_type(instance: StoredInstance, form: ObjectForm) -> str:
@@ -161,7 +194,11 @@ def _syntax_of(instance: StoredInstance, wanted: str) -> str:
 
 
 def _sent_pieces(
-    asked: Asked, instance: StoredInstance, form: ObjectForm, files: list[IO[bytes]]
+    asked: Asked,
+    instance: StoredInstance,
+    form: ObjectForm,
+    files: list[IO[bytes]],
+    ahead: Ahead,
 ) -> Iterator[Piece]:
     """One object as a DICOM file; as spans of its file, if it is long and sent as it is stored.
 
@@ -173,7 +210,7 @@ def _sent_pieces(
     is_as_stored = form.transfer_syntax in (AS_STORED, instance.transfer_syntax_uid)
     end = instance.dataset_offset + instance.size
     if not is_as_stored or end < _LONG or sent_files(asked.request.scope) is None:
-        yield from object_pieces(asked, instance, form)
+        yield from object_pieces(asked, instance, form, ahead)
         return
     file = instance.path.open("rb")
     files.append(file)
@@ -181,9 +218,13 @@ def _sent_pieces(
         yield FileSpan(file.fileno(), at, min(_SPAN, end - at))
 
 
-def object_pieces(asked: Asked, instance: StoredInstance, form: ObjectForm) -> Iterator[Bytes]:
+def object_pieces(
+    asked: Asked, instance: StoredInstance, form: ObjectForm, ahead: Ahead
+) -> Iterator[Bytes]:
     """One object as a DICOM file.
 
+    Args:
+        ahead: converts it, or has done so.
     Raises:
         DecodingError: it cannot be converted.
         OSError, ArchiveError: it cannot be read.
@@ -194,9 +235,7 @@ def object_pieces(asked: Asked, instance: StoredInstance, form: ObjectForm) -> I
         with instance.path.open("rb") as file:
             yield from _pieces_of(file.fileno(), 0, instance.dataset_offset + instance.size)
         return
-    with converted(
-        instance.path, stored, wanted, instance.dataset_offset, look=asked.look, owner=asked
-    ) as made:
+    with ahead.converted(_to_send(instance, form), asked.look) as made:
         yield part10_header(instance.sop_class_uid, instance.sop_instance_uid, wanted)
         body = made.body
         for part in body.parts if isinstance(body, Parts) else (body,):

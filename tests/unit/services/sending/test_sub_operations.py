@@ -96,6 +96,9 @@ def sent_by_the_fake(monkeypatch):
     monkeypatch.setattr(
         sub_operations, "send_stored", lambda association, request: association.send_stored(request)
     )
+    monkeypatch.setattr(
+        sub_operations, "has_ended", lambda association: not association.is_established
+    )
 
 
 class FakeAssociation:

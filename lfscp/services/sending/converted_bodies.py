@@ -1,0 +1,74 @@
+"""Converts objects for a receiver, and keeps one that could not be sent for the next association.
+
+Rules: some receivers end an association that is silent for a minute, and a large object may take
+longer to decode. Then it is not decoded again: it goes out over the next association.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.services.transcoding.ahead import Ahead, Wanted
+from lfscp.upperlayer.scu.sending import FileSlice, Parts
+
+Body = FileSlice | Parts | bytes
+
+
+class UnsentError(Exception):
+    """The association ended while an object was converted; nothing of it was sent."""
+
+
+def wanted_of(instance: StoredInstance, wanted_syntax: str) -> Wanted:
+    """An object that is to be sent in a transfer syntax."""
+    stored = instance.transfer_syntax_uid
+    return Wanted(instance.path, stored, wanted_syntax, instance.dataset_offset, instance.size)
+
+
+class ConvertedBodies:
+    """The converted objects of one retrieve; for one thread."""
+
+    def __init__(self) -> None:
+        self._ahead = Ahead(self)
+        self._kept = ExitStack()
+        self._of: Wanted | None = None
+        self._body: Body = b""
+
+    def prepare(self, wanted: Sequence[Wanted]) -> None:
+        """Begin to convert objects that follow; see `Ahead.prepare`."""
+        self._ahead.prepare(wanted)
+
+    @contextmanager
+    def body(self, wanted: Wanted, look: Callable[[], None]) -> Iterator[tuple[Body, bool]]:
+        """A dataset to send, and whether it was kept from an attempt before.
+
+        It is kept if the caller raises UnsentError.
+
+        Args:
+            look: as `converted` takes it.
+        Raises:
+            DecodingError, OSError, ArchiveError: as `converted`.
+        """
+        is_kept = self._of == wanted
+        if not is_kept:
+            self._let_go()
+        with self._kept.pop_all() as opened:
+            body, self._of, self._body = self._body, None, b""
+            if not is_kept:
+                body = opened.enter_context(self._ahead.converted(wanted, look)).body
+            try:
+                yield body, is_kept
+            except UnsentError:
+                self._kept, self._of, self._body = opened.pop_all(), wanted, body
+                raise
+
+    def close(self) -> None:
+        """Let go of what is kept, and of what was prepared."""
+        self._let_go()
+        self._ahead.close()
+        self._ahead = Ahead(self)
+
+    def _let_go(self) -> None:
+        self._of, self._body = None, b""
+        self._kept.close()

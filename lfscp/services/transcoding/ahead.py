@@ -1,0 +1,130 @@
+"""Converts the next objects of a retrieve in threads of its own, while one is being sent.
+
+Rules: only objects that must be decoded, and whose result is small enough for the memory that small
+results share; none waits for disk space, which those before it may hold. If one cannot be converted
+ahead, it is converted when its turn comes, and only then does an error count.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final, NamedTuple
+
+from lfscp.archive.store.budget import LOOK_AGAIN_S
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.server.cpu_affinity import anywhere
+from lfscp.services.transcoding.dataset_conversion import Converted
+from lfscp.services.transcoding.decoding import TARGETS, converted, needs_codec
+
+MAX_AHEAD: Final = min(4, len(os.sched_getaffinity(0)))
+
+
+class Wanted(NamedTuple):
+    """A stored object and the transfer syntax that its receiver takes; see `converted`."""
+
+    path: StoredFile
+    stored_syntax: str
+    wanted_syntax: str
+    dataset_offset: int
+    size: int
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether its pixels are decoded for the receiver."""
+        return needs_codec(self.stored_syntax) and self.wanted_syntax in TARGETS
+
+
+class _ClosedError(Exception):
+    """Nobody wants the object any more."""
+
+
+_Ready = Future[tuple[Converted, ExitStack]]
+
+
+class Ahead:
+    """The objects of one retrieve; for one thread.
+
+    Args:
+        owner: as `converted` takes it.
+    """
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+        self._jobs: dict[Wanted, _Ready] = {}
+        self._threads: ThreadPoolExecutor | None = None
+        self._is_closed = False
+
+    def prepare(self, wanted: Sequence[Wanted]) -> None:
+        """Begin with objects.
+
+        Args:
+            wanted: the one whose turn it is, which is not begun, and those that follow it; any
+                others are let go.
+        """
+        for each in [each for each in self._jobs if each not in wanted]:
+            self._jobs.pop(each).add_done_callback(_let_go)
+        for each in wanted[1 : MAX_AHEAD + 1]:
+            if each.is_decoded and each not in self._jobs:
+                self._jobs[each] = self._begun(each)
+
+    @contextmanager
+    def converted(self, wanted: Wanted, look: Callable[[], None]) -> Iterator[Converted]:
+        """An object that was prepared, or is converted now; as the function of this name."""
+        with ExitStack() as kept:
+            made = self._taken(wanted, look, kept)
+            if made is None:
+                path, stored, syntax, offset, _ = wanted
+                owner = self._owner
+                now = converted(path, stored, syntax, offset, look=look, owner=owner)
+                made = kept.enter_context(now)
+            yield made
+
+    def close(self) -> None:
+        """Let go of all that was prepared; none is prepared afterwards."""
+        self._is_closed = True
+        while self._jobs:
+            self._jobs.popitem()[1].add_done_callback(_let_go)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begun(self, wanted: Wanted) -> _Ready:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(MAX_AHEAD, thread_name_prefix="converting")
+        with anywhere():  # a new thread may run where this one may
+            return self._threads.submit(self._convert, wanted)
+
+    def _convert(self, wanted: Wanted) -> tuple[Converted, ExitStack]:
+        path, stored, syntax, offset, _ = wanted
+        with ExitStack() as opened:
+            made = converted(
+                path, stored, syntax, offset, look=self._look, owner=self._owner, in_memory=True
+            )
+            return opened.enter_context(made), opened.pop_all()
+
+    def _look(self) -> None:
+        if self._is_closed:
+            raise _ClosedError
+
+    def _taken(self, wanted: Wanted, look: Callable[[], None], kept: ExitStack) -> Converted | None:
+        """What was prepared; None if it could not be."""
+        job = self._jobs.get(wanted)
+        if job is None:
+            return None
+        while not job.done():
+            with suppress(TimeoutError, CancelledError):
+                job.exception(LOOK_AGAIN_S)
+            look()
+        del self._jobs[wanted]
+        if job.cancelled() or job.exception() is not None:
+            return None
+        made, opened = job.result()
+        kept.enter_context(opened)
+        return made
+
+
+def _let_go(job: _Ready) -> None:
+    if not job.cancelled() and job.exception() is None:
+        job.result()[1].close()
