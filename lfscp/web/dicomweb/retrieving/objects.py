@@ -171,6 +171,9 @@ class _Sending:
 
     def _prepared(self, sent: Iterable[StoredInstance], ahead: Ahead) -> Iterator[StoredInstance]:
         """The objects, while those that follow are converted."""
+        if self._form.transfer_syntax == AS_STORED:
+            yield from sent
+            return
         left = iter(sent)
         drawn = deque(islice(left, 1 + MAX_AHEAD))
         while drawn:
