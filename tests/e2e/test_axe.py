@@ -100,9 +100,7 @@ def in_both_themes(page: Page, axe: str, shoot: Callable[[str], object], name: s
     return found + [f"in the dark: {each}" for each in findings(page, axe, OF_COLOURS)]
 
 
-def at_all_widths(
-    page: Page, axe: str, shoot: Callable[[str], object], name: str
-) -> list[str]:
+def at_all_widths(page: Page, axe: str, shoot: Callable[[str], object], name: str) -> list[str]:
     """The same on a screen and on a phone; none is scrolled sideways."""
     found = []
     for width in WIDTHS:

@@ -118,3 +118,23 @@ def test_selected_studies_are_exported_and_one_object_is_deleted(
     page.wait_for_url(f"**/studies/{first.StudyInstanceUID}*")
     expect(page.locator("dl.facts")).to_contain_text("1 in 1 series")
     wait_until(lambda: here(local) == names(files[1:]))
+
+
+def test_what_a_button_did_is_said_though_the_list_was_renewed_meanwhile(
+    page: Page, url: str, local: Any, tmp_path: Path
+) -> None:
+    files = of_study(tmp_path / "sent", 1, Modality="CT")
+    assert store(local.port, *files) == [0x0000]
+    page.goto(f"{url}/routes")
+    held = []
+    page.route("**/pause", lambda route: held.append(route), times=1)
+    page.get_by_role("button", name="Pause: ct on to DST").click()
+    while not held:
+        page.wait_for_timeout(20)
+    page.evaluate("""() => new Promise((resolve) => {
+        document.body.addEventListener("htmx:afterSettle", resolve, {once: true});
+        htmx.ajax("GET", "/routes/queues", "#routes");
+    })""")
+    held[0].continue_()
+
+    expect(page.locator("#toasts")).to_contain_text("The queue to DST is paused.")

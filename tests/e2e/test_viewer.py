@@ -15,10 +15,12 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41
 
-from tests.e2e.test_web_browser import overlaid
+from tests.e2e.test_web_browser import filled, overlaid
 from tests.support.images import image
+from tests.support.node_process import NodeProcess
 from tests.support.web_objects import CT_SERIES, LOOP_SERIES, REPORT_CLASS, new, write_all
 
+__all__ = ["filled"]  # a fixture
 ECG = Path(get_testdata_file("waveform_ecg.dcm"))
 RAMP = np.arange(64 * 64).reshape(64, 64)
 STUDY = "1.2.7"
@@ -147,46 +149,6 @@ def test_the_browser_windows_values_to_what_the_node_renders(page, url, objects)
         assert most <= 1, uid  # the exponential function is another one
 
 
-def test_a_window_is_set_without_fetching(page, url, objects):
-    upload(page, url, *sorted(objects.glob("ct*.dcm")))
-    screen = opened(page, url, CT_SERIES)
-    page.wait_for_load_state("networkidle")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    before = page.evaluate("document.getElementById('canvas').toDataURL()")
-    box = screen.bounding_box()
-    page.mouse.move(box["x"] + 300, box["y"] + 300)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 400, box["y"] + 200, steps=20)
-    page.mouse.up()
-
-    expect(page.locator("#how")).to_contain_text(re.compile(r"C -\d+ W [56]\d\d"))
-    assert page.evaluate("document.getElementById('canvas').toDataURL()") != before
-    assert [each for each in asked if "/frames/" in each] == []
-
-
-def test_keys_work_after_a_click_on_the_toolbar_and_a_sheet_tells_them(page, url, objects, shoot):
-    upload(page, url, *sorted(objects.glob("ct*.dcm")))
-    opened(page, url, CT_SERIES)
-    page.get_by_role("button", name="Invert").click()
-    page.keyboard.press("End")
-    expect(page.locator("#where")).to_have_text("12 / 12")
-    page.get_by_role("button", name="Move", exact=True).focus()
-    page.keyboard.press("ArrowUp")
-    expect(page.locator("#where")).to_have_text("11 / 12")
-    page.keyboard.press("3")
-    expect(page.locator("#how")).to_contain_text("C -600 W 1500")
-    page.keyboard.press("?")
-    expect(page.get_by_role("dialog")).to_contain_text("Lung -600/1500")
-    shoot("viewer-keys")
-    page.keyboard.press("Escape")
-    page.keyboard.press("1")
-    expect(page.locator("#how")).to_contain_text("C 40 W 400")
-    page.keyboard.press("l")
-    expect(page.get_by_role("button", name="Length")).to_have_attribute("aria-pressed", "true")
-    expect(page.locator(".purpose")).to_have_text("For a quick look. Not for diagnosis.")
-
-
 def drag(page: Page, box: Any, start: list[float], end: list[float]) -> None:
     page.mouse.move(box["x"] + start[0], box["y"] + start[1])
     page.mouse.down()
@@ -264,14 +226,6 @@ def test_four_series_scroll_to_the_same_place(page, url, objects, shoot):
     expect(page.locator("#screens .screen").nth(3).locator(".where")).to_have_text("1 / 8")
     page.keyboard.press("g")
     expect(page.locator("#screens .screen")).to_have_count(1)
-
-
-def test_colours_have_no_window(page, url, objects):
-    upload(page, url, objects / "loop.dcm")
-    opened(page, url, LOOP_SERIES)
-    expect(page.get_by_role("button", name="Window")).to_be_hidden()
-    expect(page.locator("#preset")).to_be_hidden()
-    expect(page.get_by_role("button", name="Play")).to_be_visible()
 
 
 def code(meaning: str, value: str, scheme: str = "DCM") -> list[Dataset]:
@@ -395,25 +349,73 @@ def test_a_video_plays_in_the_page(page, url, objects, shoot):
     shoot("viewer-video")
 
 
-def test_two_fingers_zoom(page, url, objects, shoot):
-    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
-    upload(page, url, *sorted(objects.glob("ct*.dcm")))
-    screen = opened(page, url, CT_SERIES)
-    before = page.evaluate("view.zoom")
-    box = screen.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    session = page.context.new_cdp_session(page)
+class TestFilledArchive:
+    """To look at it changes nothing: one node has it for all."""
 
-    def touch(kind: str, apart: float | None) -> None:
-        sides = () if apart is None else (-1, 1)
-        points = [{"x": x + side * (apart or 0), "y": y, "id": side + 1} for side in sides]
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    @pytest.fixture
+    def local(self, filled: NodeProcess) -> NodeProcess:
+        return filled
 
-    touch("touchStart", 30)
-    for apart in (40, 60, 80, 90):
-        touch("touchMove", apart)
-    touch("touchEnd", None)
+    def test_a_window_is_set_without_fetching(self, page, url):
+        screen = opened(page, url, CT_SERIES)
+        page.wait_for_load_state("networkidle")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        before = page.evaluate("document.getElementById('canvas').toDataURL()")
+        box = screen.bounding_box()
+        page.mouse.move(box["x"] + 300, box["y"] + 300)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 400, box["y"] + 200, steps=20)
+        page.mouse.up()
 
-    assert page.evaluate("view.zoom") == pytest.approx(3 * before, rel=0.05)
-    expect(page.locator("#how")).to_contain_text("C 40 W 400")
-    shoot("viewer-390-pinch")
+        expect(page.locator("#how")).to_contain_text(re.compile(r"C -\d+ W [56]\d\d"))
+        assert page.evaluate("document.getElementById('canvas').toDataURL()") != before
+        assert [each for each in asked if "/frames/" in each] == []
+
+    def test_keys_work_after_a_click_on_the_toolbar_and_a_sheet_tells_them(self, page, url, shoot):
+        opened(page, url, CT_SERIES)
+        page.get_by_role("button", name="Invert").click()
+        page.keyboard.press("End")
+        expect(page.locator("#where")).to_have_text("12 / 12")
+        page.get_by_role("button", name="Move", exact=True).focus()
+        page.keyboard.press("ArrowUp")
+        expect(page.locator("#where")).to_have_text("11 / 12")
+        page.keyboard.press("3")
+        expect(page.locator("#how")).to_contain_text("C -600 W 1500")
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_contain_text("Lung -600/1500")
+        shoot("viewer-keys")
+        page.keyboard.press("Escape")
+        page.keyboard.press("1")
+        expect(page.locator("#how")).to_contain_text("C 40 W 400")
+        page.keyboard.press("l")
+        expect(page.get_by_role("button", name="Length")).to_have_attribute("aria-pressed", "true")
+        expect(page.locator(".purpose")).to_have_text("For a quick look. Not for diagnosis.")
+
+    def test_colours_have_no_window(self, page, url):
+        opened(page, url, LOOP_SERIES)
+        expect(page.get_by_role("button", name="Window")).to_be_hidden()
+        expect(page.locator("#preset")).to_be_hidden()
+        expect(page.get_by_role("button", name="Play")).to_be_visible()
+
+    def test_two_fingers_zoom(self, page, url, shoot):
+        page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+        screen = opened(page, url, CT_SERIES)
+        before = page.evaluate("view.zoom")
+        box = screen.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        session = page.context.new_cdp_session(page)
+
+        def touch(kind: str, apart: float | None) -> None:
+            sides = () if apart is None else (-1, 1)
+            points = [{"x": x + side * (apart or 0), "y": y, "id": side + 1} for side in sides]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        touch("touchStart", 30)
+        for apart in (40, 60, 80, 90):
+            touch("touchMove", apart)
+        touch("touchEnd", None)
+
+        assert page.evaluate("view.zoom") == pytest.approx(3 * before, rel=0.05)
+        expect(page.locator("#how")).to_contain_text("C 40 W 400")
+        shoot("viewer-390-pinch")

@@ -113,6 +113,7 @@ def test_an_item_is_added_changed_found_by_the_device_and_removed(page, url, loc
     rows = page.locator("#items tr")
     expect(rows).to_have_count(2)
     shoot("worklist")
+    page.wait_for_load_state("load")  # before it, nothing listens to keys
     page.keyboard.press("/")
     page.keyboard.type("müll")
     expect(rows).to_have_count(1)
@@ -131,6 +132,7 @@ def test_an_item_is_added_changed_found_by_the_device_and_removed(page, url, loc
     rows.get_by_role("link").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Müller, Johanna")).to_be_visible()
+    page.wait_for_load_state("load")  # nor to buttons
     page.get_by_role("button", name="Remove").click()
     expect(page.locator("#items")).to_contain_text("No item matches.")
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
-from tests.e2e.test_web_browser import upload
+from tests.e2e.test_web_browser import store
 from tests.support.dcmtk import free_port
 from tests.support.dicom_peer import until
 from tests.support.web_objects import write_all
@@ -50,7 +50,7 @@ def url(local: Any) -> str:
 def test_times_and_numbers_are_those_of_the_readers_browser(
     browser: Browser, page: Page, url: str, objects: Path
 ) -> None:
-    upload(page, url, objects / "loop.dcm")
+    store(url, objects / "loop.dcm")
     for _ in range(2):
         page.request.post(f"{url}/api/echo", data={"peer": "DOWN"})
     context = browser.new_context(locale="de-DE", timezone_id="Asia/Tokyo")
@@ -168,7 +168,7 @@ def test_a_peer_is_added_tested_and_its_rights_count(
 def test_the_keyboard_goes_from_row_to_row_with_one_stop_each(
     page: Page, url: str, objects: Path
 ) -> None:
-    upload(page, url, *sorted(objects.glob("*.dcm")))
+    store(url, *sorted(objects.glob("*.dcm")))
     page.goto(url)
     expect(page.locator("#studies tr")).to_have_count(2)
     links = page.locator("#studies td.name a")

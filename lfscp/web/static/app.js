@@ -37,6 +37,18 @@ document.body.addEventListener("htmx:responseError", (event) => {
   try { text = JSON.parse(event.detail.xhr.responseText).detail || text; } catch { /* no problem document */ }
   toast(text, "", true);
 });
+// An element that is replaced while the node answers is heard too: its events no longer reach the body.
+const heard = new WeakSet();
+document.body.addEventListener("htmx:beforeRequest", (event) => {
+  const asking = event.detail.elt;
+  if (heard.has(asking)) return;
+  heard.add(asking);
+  for (const name of ["toast", "htmx:responseError"]) {
+    asking.addEventListener(name, ({ detail }) => {
+      if (!asking.isConnected) document.body.dispatchEvent(new CustomEvent(name, { detail }));
+    });
+  }
+});
 document.body.addEventListener("htmx:sendError", () => toast("The node does not answer.", "", true));
 document.body.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && event.target.matches("form[data-reset]")) event.target.reset();
