@@ -449,7 +449,7 @@ def test_an_odd_ae_title_reaches_no_log_raw(node: NodeProcess, title: str) -> No
 
 
 def raw_http(port: int, sent: bytes, *, ends: bool = True) -> bytes:
-    """All that is answered; a server that has had enough may answer and close in the midst of it."""
+    """All that is answered; a server may answer and close in the midst of it."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         with suppress(BrokenPipeError, ConnectionResetError):
