@@ -237,6 +237,11 @@ class Day:
             require_success("N-ACTION", status)
             if not self._reported.wait(ANSWER_S):
                 raise SystemExit(f"no report on the commitment within {ANSWER_S:g} s")
+            # pynetdicom's thread that answers the report; if it ends in the midst of the release,
+            # the release never does.
+            for thread in threading.enumerate():
+                if "_serve_request" in thread.name:
+                    thread.join(ANSWER_S)
         event_type, report = self._report
         if report.TransactionUID != request.TransactionUID:
             raise SystemExit("the report is about another transaction")

@@ -48,8 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """With `-n auto`: one more than there are processors, since most tests wait for processes."""
-    return len(os.sched_getaffinity(0)) + 1 if sys.platform == "linux" else 3
+    """With `-n auto`: two more than there are processors, since most tests wait for processes."""
+    return len(os.sched_getaffinity(0)) + 2 if sys.platform == "linux" else 3
 
 
 @pytest.hookimpl(wrapper=True)

@@ -34,6 +34,8 @@ from pynetdicom.sop_class import (
     StorageCommitmentPushModelInstance,
 )
 
+from tests.support.pynetdicom_reactor import well_paused
+
 MODALITY, PACS, NODE = "MODALITY", "PACS", "LFSCP"
 NO_SUCH_INSTANCE = 0x0112
 DUPLICATE_INSTANCE, NO_LONGER_UPDATED = 0x0111, 0x0110
@@ -176,7 +178,7 @@ class Hospital:
         if not association.is_established:
             raise NoAnswerError("no association")
         try:
-            yield association
+            yield well_paused(association)  # reports may come, and it may be released meanwhile
         finally:
             if association.is_established:
                 association.release()

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "bench")]
+sys.path.append(str(Path(__file__).parents[2]))
 
 import run as soak_run  # noqa: E402 - after its folder is known
 from ending import in_folder  # noqa: E402

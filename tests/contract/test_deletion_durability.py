@@ -18,6 +18,7 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.values.attributes import Level
+from tests.support.killed_writer import started
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
@@ -69,18 +70,16 @@ threads += [threading.Thread(target=delete), threading.Thread(target=recycle)]
 def said_by_a_killed_writer(data: Path, first: int, log: Path) -> list[list[str]]:
     """Run the writer, kill it at a random moment, and return what it said."""
     log.touch()
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, data, str(first), log],
-        env={"PYTHONPATH": str(ROOT)},
-    ) as writer:
-        try:
-            until = time.monotonic() + 60
-            while "deleted" not in log.read_text() and writer.poll() is None:
-                assert time.monotonic() < until, "nothing was deleted"
-                time.sleep(0.005)
-            time.sleep(random.uniform(0, 0.2))
-        finally:
-            writer.kill()
+    writer = started(WRITER, data, first, log)
+    try:
+        until = time.monotonic() + 60
+        while "deleted" not in log.read_text() and writer.poll() is None:
+            assert time.monotonic() < until, "nothing was deleted"
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.2))
+    finally:
+        writer.kill()
+        writer.wait()
     return [line.split() for line in log.read_text().splitlines() if line.count(" ") == 1]
 
 

@@ -7,8 +7,6 @@ acknowledged; it is killed at random moments, the archive is opened again and co
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,8 +15,8 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.values.attributes import Level
+from tests.support.killed_writer import started
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = 8
 ROUNDS_WITH_POSTGRESQL = 5
 
@@ -58,11 +56,7 @@ def acknowledged_by_a_killed_writer(
 ) -> list[list[str]]:
     """Run the writer, kill it at a random moment, and return what it acknowledged."""
     with (data.parent / "acknowledged").open("w+") as output:
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, data, str(first), policy, index_url or ""],
-            stdout=output,
-            env={"PYTHONPATH": str(ROOT)},
-        )
+        writer = started(WRITER, data, first, policy, index_url or "", stdout=output)
         while output.tell() == 0 and writer.poll() is None:  # until it is at work
             time.sleep(0.005)
             output.seek(0, 2)

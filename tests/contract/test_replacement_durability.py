@@ -9,8 +9,6 @@ made anew has the same.
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,8 +18,8 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.rebuild import rebuild
+from tests.support.killed_writer import started
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 
 WRITER = """
@@ -47,18 +45,16 @@ def store(thread):
 def killed_writer(data: Path, log: Path, first: int) -> list[list[str]]:
     """Run the writer, kill it at a random moment, and return what it said."""
     log.touch()
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, data, log, str(first)],
-        env={"PYTHONPATH": str(ROOT)},
-    ) as writer:
-        try:
-            until = time.monotonic() + 60
-            while log.read_text().count("stored") < 30 and writer.poll() is None:
-                assert time.monotonic() < until, "nothing was stored"
-                time.sleep(0.005)
-            time.sleep(random.uniform(0, 0.1))
-        finally:
-            writer.kill()
+    writer = started(WRITER, data, log, first)
+    try:
+        until = time.monotonic() + 60
+        while log.read_text().count("stored") < 30 and writer.poll() is None:
+            assert time.monotonic() < until, "nothing was stored"
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.1))
+    finally:
+        writer.kill()
+        writer.wait()
     return [line.split() for line in log.read_text().splitlines() if line.count(" ") == 2]
 
 

@@ -20,10 +20,12 @@ from lfscp.archive.workflow.commitment.commitment import Commitment, State
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.verification import Verification
 from lfscp.config import Settings
+from lfscp.services.commitment import reporter as reporting
 from lfscp.services.commitment import same_association
 from lfscp.services.commitment.reporter import Reporter
 from lfscp.services.commitment.request import MAX_REFERENCES
 from lfscp.services.contexts import UNCOMPRESSED
+from lfscp.upperlayer.scp import idle_calls
 from tests.support.dicom_peer import until
 from tests.support.modality import Modality, Named, action_information, ask, send, send_bytes
 from tests.support.served_archive import CT, MR, Node, image, served
@@ -31,6 +33,13 @@ from tests.support.served_archive import CT, MR, Node, image, served
 STUDY, SERIES = "1.2.826.0.2.9", "1.2.826.0.2.9.1"
 TRANSACTION = "1.2.826.0.2.9.77"
 NO_SUCH, CONFLICT, DAMAGED = 0x0112, 0x0119, 0x0110
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report follows sooner than in use, on the association and on a new one."""
+    monkeypatch.setattr(idle_calls, "QUIET_S", 0.05)
+    monkeypatch.setattr(reporting, "_LOOK_S", 0.1)
 
 
 def stored(node: Node, count: int = 1) -> list[Named]:

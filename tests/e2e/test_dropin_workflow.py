@@ -17,6 +17,7 @@ from pynetdicom.sop_class import (
 )
 
 from tests.support.pynetdicom_client import close
+from tests.support.pynetdicom_reactor import well_paused
 from tests.support.serving import serving
 
 CLASSES = (
@@ -70,7 +71,7 @@ def associated(port, sop_class, handlers=(), **options):
     assoc = ae.associate("127.0.0.1", port, evt_handlers=list(handlers), **options)
     assert assoc.is_established
     try:
-        yield assoc
+        yield well_paused(assoc)
     finally:
         if assoc.is_established:
             assoc.release()

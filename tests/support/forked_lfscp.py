@@ -1,5 +1,7 @@
 """Nodes and commands that are forked from one process that has loaded lfscp; see `loaded_lfscp`.
 
+Scripts of the project too, which then have their nodes forked.
+
 What depends on how a process is loaded gets a process of its own: a wrapper, an option of Popen, or
 a variable of the environment that the loader, the C library or Python read at the start.
 """
@@ -15,11 +17,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 PROGRAM = Path(__file__).with_name("loaded_lfscp.py")
-READ_AT_RUN_TIME = ("LFSCP_", "AWS_", "NOTIFY_SOCKET", "WATCHDOG_USEC", "XDG_DATA_HOME")
+LFSCP = Path(sys.executable).with_name("lfscp")
+# TCP_NODELAY is read by DCMTK alone.
+READ_AT_RUN_TIME = (
+    "TCP_NODELAY",
+    "LFSCP_",
+    "AWS_",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "XDG_DATA_HOME",
+)
 
 
 class ForkedProcess:
@@ -28,18 +41,34 @@ class ForkedProcess:
     Args:
         arguments: of `lfscp`.
         standard: the descriptors of standard input, output and error.
+        script: is run with the arguments in place of `lfscp`.
+        folder: it begins there; without one, in ours.
+        session: whether it gets a session of its own.
     """
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], standard: Sequence[int]
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        standard: Sequence[int],
+        *,
+        script: Path | None = None,
+        folder: str | Path | None = None,
+        session: bool = False,
     ) -> None:
         self.args = arguments
         self.returncode: int | None = None
         self._lock = threading.Lock()
         self._status, status = os.pipe()
-        request = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
+        request = {
+            "arguments": arguments,
+            "environment": environment,
+            "folder": str(folder or Path.cwd()),
+            "script": str(script or ""),
+            "session": session,
+        }
         try:
-            _loaded.ask(json.dumps(request).encode(), [*standard, status])
+            _loaded.ask(request, standard, status)
         finally:
             os.close(status)
         self.pid = self._read()
@@ -73,6 +102,10 @@ class ForkedProcess:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
@@ -96,13 +129,19 @@ class _Loaded:
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: bytes, descriptors: Sequence[int]) -> None:
+    def ask(self, request: Mapping[str, Any], standard: Sequence[int], status: int) -> None:
         """Have it fork a process."""
         with self._lock:
             if self._control is None:
                 self._start()
             assert self._control is not None
-            socket.send_fds(self._control, [request], descriptors)
+            own = [self._control.fileno()] if request["script"] else []  # it may ask as well
+            sent = [json.dumps(request).encode()]
+            socket.send_fds(self._control, sent, [*standard, *own, status])
+
+    def be_asked_by(self, control: socket.socket) -> None:
+        """Ask one that is there."""
+        self._control = control
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -119,3 +158,58 @@ class _Loaded:
 
 
 _loaded = _Loaded()
+_Popen = subprocess.Popen
+
+
+def fork_nodes_by(control: socket.socket) -> None:
+    """In a script that was forked: let it ask for nodes where it would start them."""
+    _loaded.be_asked_by(control)
+    subprocess.Popen = _started  # type: ignore[assignment,misc]
+
+
+def _started(
+    command: Sequence[str],
+    *,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path | None = None,
+    start_new_session: bool = False,
+    **options: Any,
+) -> subprocess.Popen[Any] | ForkedProcess:
+    """What `Popen` would start."""
+    chosen = (stdin, stdout, stderr)
+    variables = dict(os.environ if env is None else env)
+    if command[0] != str(LFSCP) or options or subprocess.PIPE in chosen or not can_fork(variables):
+        return _Popen(
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            cwd=cwd,
+            start_new_session=start_new_session,
+            **options,
+        )
+    with _descriptors(chosen) as standard:
+        return ForkedProcess(
+            command[1:], variables, standard, folder=cwd, session=start_new_session
+        )
+
+
+@contextmanager
+def _descriptors(chosen: Sequence[Any]) -> Iterator[list[int]]:
+    """The numbers of what `Popen` is given as standard input, output and error."""
+    with ExitStack() as opened:
+        found: list[int] = []
+        for number, each in enumerate(chosen):
+            if each is None:
+                found.append(number)
+            elif each == subprocess.DEVNULL:
+                found.append(opened.enter_context(open(os.devnull, "r+b")).fileno())
+            elif each == subprocess.STDOUT:
+                found.append(found[1])
+            else:
+                found.append(each if isinstance(each, int) else each.fileno())
+        yield found

@@ -1,7 +1,8 @@
 """A process that has loaded lfscp, and forks a node or a command whenever a test asks for one.
 
 To load lfscp takes longer than what most of them then do. Run as a program; see `forked_lfscp`.
-What it forks leaves this program as if it had just been started: by `lfscp.cli.main`.
+What it forks leaves this program as if it had just been started: by `lfscp.cli.main`, or by Python
+with a script of the project, which may have this process fork its nodes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -19,10 +21,13 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 LFSCP = Path(sys.executable).with_name("lfscp")
+ROOT = Path(__file__).parents[2]
 LARGEST_REQUEST = 1 << 20
 NOT_LOADED = ("archive.index.migrations",)  # alembic reads them as files
 
@@ -42,7 +47,7 @@ def load() -> None:
 
 def prepare() -> None:
     """Make once what each command makes of all commands, and each node for its index and page."""
-    with found_from(Path(__file__).parents[2]):
+    with found_from(ROOT):
         from tests.support.prepared import keep_commands, prepare_web
     keep_commands()
     with tempfile.TemporaryDirectory() as folder:
@@ -60,8 +65,8 @@ def found_from(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def serve(control: socket.socket) -> None:
-    """Fork what the tests ask for, until they have ended; returns in the forked process too."""
+def serve(control: socket.socket) -> dict[str, Any]:
+    """Fork what the tests ask for, until they have ended; returns in the forked process: what."""
     ends: dict[int, tuple[int, int]] = {}  # by the descriptor of a process: its number, its status
     waiting = select.poll()
     waiting.register(control, select.POLLIN)
@@ -71,17 +76,18 @@ def serve(control: socket.socket) -> None:
                 waiting.unregister(ready)
                 report(ready, *ends.pop(ready))
                 continue
-            request, descriptors, _, _ = socket.recv_fds(control, LARGEST_REQUEST, 4)
-            if not request:
+            said, descriptors, _, _ = socket.recv_fds(control, LARGEST_REQUEST, 5)
+            if not said:
                 os._exit(0)
-            *standard, status = descriptors
+            *kept, status = descriptors
             pid = os.fork()
             if pid == 0:
                 control.detach()
-                become(json.loads(request), standard)
-                return
+                request: dict[str, Any] = json.loads(said)
+                become(request, kept)
+                return request
             os.write(status, pid.to_bytes(8, "little", signed=True))
-            for each in standard:
+            for each in kept:
                 os.close(each)
             process = os.pidfd_open(pid)
             waiting.register(process, select.POLLIN)
@@ -97,34 +103,55 @@ def report(process: int, pid: int, status: int) -> None:
     os.close(process)
 
 
-def become(request: dict[str, object], standard: list[int]) -> None:
-    """Be as the process is that a shell starts for this request."""
-    for number, each in enumerate(standard):
+def become(request: dict[str, Any], kept: list[int]) -> None:
+    """Be as the process is that a shell starts for this request; these are its descriptors."""
+    if request["session"]:
+        os.setsid()
+    for number, each in enumerate(kept):  # what is sent gets numbers above those of a process
         os.dup2(each, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(len(kept), os.sysconf("SC_OPEN_MAX"))
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(str(request["folder"]))
     os.environ.clear()
-    os.environ.update(request["environment"])  # type: ignore[arg-type]
-    arguments = [str(LFSCP), *request["arguments"]]  # type: ignore[misc]
+    os.environ.update(request["environment"])
+    arguments = [request["script"] or str(LFSCP), *request["arguments"]]
     sys.argv, sys.orig_argv = arguments, [sys.executable, *arguments]
 
 
-def run() -> int:
-    """Run the command; its exit code."""
-    from lfscp.cli import main
-
+def run(script: str) -> int:
+    """Run the command or a script; its exit code."""
     try:
-        main()
+        run_script(script) if script else run_command()
     except SystemExit as ended:
-        return int(ended.code or 0)
+        if isinstance(ended.code, str):
+            sys.stderr.write(f"{ended.code}\n")
+            return 1
+        return ended.code or 0
     except BaseException:  # noqa: BLE001 - as Python would
         traceback.print_exc()
         return 1
     return 0
+
+
+def run_command() -> None:
+    """Run `lfscp`."""
+    from lfscp.cli import main
+
+    main()
+
+
+def run_script(script: str) -> None:
+    """Run a script, which has this program fork its nodes."""
+    sys.path[:0] = [str(Path(script).parent), str(ROOT)]
+    from tests.support import forked_lfscp
+
+    forked_lfscp.fork_nodes_by(socket.socket(fileno=3))
+    if os.environ.pop("PYTHONWARNINGS", "") == "error":
+        warnings.simplefilter("error")
+    runpy.run_path(script, run_name="__main__")
 
 
 def leave(code: int) -> None:
@@ -140,5 +167,4 @@ if __name__ == "__main__":
     sys.path[0] = str(LFSCP.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, which is for the tests
     load()
-    serve(socket.socket(fileno=int(sys.argv[1])))
-    leave(run())
+    leave(run(serve(socket.socket(fileno=int(sys.argv[1])))["script"]))

@@ -17,7 +17,7 @@ from pynetdicom.dimse_primitives import N_ACTION
 
 from tests.support.dicom_peer import until
 from tests.support.pynetdicom_client import close
-from tests.support.pynetdicom_reactor import paused
+from tests.support.pynetdicom_reactor import paused, well_paused
 from tests.support.served_archive import CT
 
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -113,7 +113,7 @@ class Modality:
         assoc = ae.associate("127.0.0.1", port, ae_title=called, evt_handlers=handlers)
         assert assoc.is_established
         try:
-            yield assoc
+            yield well_paused(assoc)
         finally:
             # A release must not overtake the answer to a report, which has a thread of its own.
             assert until(lambda: not _answering(), PATIENCE_S)

@@ -44,8 +44,31 @@ def run_lfscp(
     return result
 
 
+def run_script(
+    script: Path,
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's scripts to its end; its nodes are forked too."""
+    command, variables = [str(script), *map(str, arguments)], {**os.environ, **(env or {})}
+    if sys.platform == "linux":
+        return _run_forked(command, variables, script=script, timeout_s=timeout_s)
+    return subprocess.run(
+        [sys.executable, *command],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
 def _run_forked(
-    command: list[str], variables: Mapping[str, str]
+    command: list[str],
+    variables: Mapping[str, str],
+    *,
+    script: Path | None = None,
+    timeout_s: float = 60,
 ) -> subprocess.CompletedProcess[str]:
     with (
         open(os.devnull) as nothing,
@@ -53,10 +76,13 @@ def _run_forked(
         tempfile.TemporaryFile("w+") as errors,
     ):
         standard = [each.fileno() for each in (nothing, output, errors)]
-        process = ForkedProcess(command[1:], variables, standard)
+        process = ForkedProcess(command[1:], variables, standard, script=script)
         try:
-            code = process.wait(60)
+            code = process.wait(timeout_s)
         finally:
+            if script is not None:
+                process.terminate()  # it ends its nodes, should it still run
+                process.wait(30)
             process.kill()
         said = [each.seek(0) or each.read() for each in (output, errors)]
     return subprocess.CompletedProcess(command, code, *said)
