@@ -216,7 +216,7 @@ def _guard(
         )
 
     app.add_middleware(guarded)
-    app.lead(wado_rs.of_bytes, lambda inner: guarded(problems.Unexpected(inner)))
+    app.lead(wado_rs.OF_BYTES, lambda inner: guarded(problems.Unexpected(inner)))
 
 
 def _operation_id(route: APIRoute) -> str:

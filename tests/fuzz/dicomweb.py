@@ -36,7 +36,7 @@ from lfscp.web.dicomweb.accept import MAX_RANGES, accepted, wanted_forms
 from lfscp.web.dicomweb.addresses import require_uid
 from lfscp.web.dicomweb.answering import Asked
 from lfscp.web.dicomweb.model_forms import form_of
-from lfscp.web.dicomweb.retrieving import frames, wado_uri
+from lfscp.web.dicomweb.retrieving import frame_forms, frames, wado_uri
 from lfscp.web.dicomweb.retrieving.bulk_data import path_of
 from lfscp.web.dicomweb.retrieving.objects import forms_of
 from lfscp.web.dicomweb.retrieving.rendering_parameters import MAX_VIEWPORT, rendering_of
@@ -202,7 +202,7 @@ def run_retrieve(data: bytes) -> None:
         for stored in _SYNTAXES[len(data) % 7 :: 7]:
             for kind in (True, False):
                 with suppress(Problem):
-                    form = frames.form_of(
+                    form = frame_forms.form_of(
                         wanted, stored, is_compressed=kind, decodes=kind, is_single=not kind
                     )
                     assert form.transfer_syntax in (stored, "1.2.840.10008.1.2.1")

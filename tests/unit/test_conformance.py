@@ -126,8 +126,8 @@ def test_security_is_told_as_configured():
 def test_every_route_and_media_type_of_dicomweb_is_named():
     text = statement(Settings())
 
-    for path, _ in (*wado_rs.ROUTES, *metadata.ROUTES):
-        assert f"| GET | {path.replace(':path}', '}')} |" in text
+    for route in (*wado_rs.router.routes, *metadata.router.routes):
+        assert f"| GET | {route.path.replace(':path}', '}')} |" in text
     for path, _ in search.ROUTES:
         assert f"| Search (QIDO-RS) | GET | /dicom-web{path} | read |" in text
     assert "| Store (STOW-RS) | POST | /dicom-web/studies/{study} | work |" in text

@@ -12,22 +12,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from starlette.responses import Response
 
 from lfscp.archive.store.partial_dataset import TooManyPartsError, parts_of_large
-from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
-from lfscp.dicomweb.media_types import OCTETS, UNCOMPRESSED, is_video, media_type_of, today
+from lfscp.dicomweb.media_types import is_video, media_type_of, today
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode, size_of
 from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
-from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
+from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
-from lfscp.web.dicomweb.pieces import AtOnce, Spans, kept
+from lfscp.web.dicomweb.pieces import AT_ONCE, AtOnce, Spans, kept
 from lfscp.web.dicomweb.retrieving.again import keep
+from lfscp.web.dicomweb.retrieving.frame_forms import FrameForm, form_of
 from lfscp.web.dicomweb.targets import Instance, instance_of
 from lfscp.web.problems import Problem
 from lfscp.web.security.sent_files import FileSpan, sent_files
@@ -35,27 +34,8 @@ from lfscp.web.security.sent_files import FileSpan, sent_files
 _FEW: Final = 8  # frames, found one by one in a large object
 MAX_FRAMES: Final = 10_000  # that one request names
 _SMALL: Final = 1 << 20  # bytes of an answer that is made before it is sent
+_MAX_SPANS: Final = 1000  # of an answer; a frame in more fragments is put together
 _LIST: Final = re.compile(r"[0-9]{1,9}(?:,[0-9]{1,9})*")
-
-
-@dataclass(frozen=True, slots=True)
-class FrameForm:
-    """How frames are sent.
-
-    Args:
-        transfer_syntax: of their bytes.
-        decodes: whether they are decoded for it.
-    """
-
-    media_type: str
-    transfer_syntax: str
-    decodes: bool
-    is_multipart: bool
-
-    @property
-    def content_type(self) -> str:
-        """Of one frame."""
-        return f"{self.media_type}; transfer-syntax={self.transfer_syntax}"
 
 
 def frame_numbers(text: str) -> list[int]:
@@ -72,55 +52,6 @@ def frame_numbers(text: str) -> list[int]:
     if min(numbers) < 0:
         raise Problem(HTTPStatus.BAD_REQUEST, "frames are counted from 1")
     return numbers
-
-
-def form_of(
-    wanted: Iterable[Wanted], stored: str, *, is_compressed: bool, decodes: bool, is_single: bool
-) -> FrameForm:
-    """The best form that the client takes and that can be made.
-
-    Args:
-        stored: the transfer syntax of the object.
-        decodes: whether compressed frames can be decoded.
-        is_single: whether it is one frame, which needs no multipart answer.
-    Raises:
-        Problem: there is none (406).
-    """
-    for each in wanted:
-        if each.is_multipart is False and not is_single:
-            continue
-        made = _made(each, stored, is_compressed=is_compressed, decodes=decodes)
-        if made is not None:
-            media_type, syntax, is_decoded = made
-            return FrameForm(media_type, syntax, is_decoded, each.is_multipart is not False)
-    raise not_acceptable(_offered(stored, is_compressed=is_compressed, decodes=decodes))
-
-
-def _made(
-    wanted: Wanted, stored: str, *, is_compressed: bool, decodes: bool
-) -> tuple[str, str, bool] | None:
-    """Media type, transfer syntax, and whether the frames are decoded for it."""
-    syntax = wanted.transfer_syntax
-    own = media_type_of(stored)
-    asked = Wanted(today(wanted.media_type), syntax)
-    takes_octets = asked.takes(OCTETS)
-    if not is_compressed:
-        fits = syntax in ("", AS_STORED, *UNCOMPRESSED)
-        return (OCTETS, EXPLICIT_VR_LITTLE_ENDIAN, False) if takes_octets and fits else None
-    if syntax in (AS_STORED, stored):
-        if asked.takes(own):
-            return own, stored, False
-        return (OCTETS, stored, False) if takes_octets else None
-    if takes_octets and syntax in ("", *UNCOMPRESSED) and decodes:
-        return OCTETS, EXPLICIT_VR_LITTLE_ENDIAN, True
-    return (own, stored, False) if not syntax and asked.takes(own) and own != OCTETS else None
-
-
-def _offered(stored: str, *, is_compressed: bool, decodes: bool) -> list[str]:
-    if not is_compressed:
-        return [OCTETS]
-    own = f"{media_type_of(stored)}; transfer-syntax={stored}"
-    return [OCTETS, own] if decodes else [own]
 
 
 def frames(asked: Asked) -> Response:
@@ -227,11 +158,11 @@ class _Frames:
             self._decoded = DecodedFrames(stored.dataset, asked.look, owner=stored.key)
 
     @property
-    def is_small(self) -> bool:
-        """Whether it is made before it is sent."""
-        if self.form.decodes or self._in_one or len(self.numbers) > _FEW:
-            return False
-        return sum(map(self._stored.size_of, self.numbers)) <= _SMALL
+    def total(self) -> int | None:
+        """Bytes of all, if they are few frames as they are stored."""
+        if self.form.decodes or self._in_one or not self._few:
+            return None
+        return sum(map(self._stored.size_of, self.numbers))
 
     @property
     def size(self) -> int | None:
@@ -266,6 +197,8 @@ class _Frames:
             if in_file is None:
                 return None
             before += writer.head(Part(self.form.content_type, ())) if writer is not None else b""
+            if len(found) + len(in_file[1]) > _MAX_SPANS:
+                return None
             for begin, end in in_file[1]:
                 found.append(FileSpan(in_file[0], begin, end - begin, before))
                 found[-1].fetch()
@@ -289,11 +222,12 @@ def _answer(asked: Asked, content: _Frames, headers: dict[str, str], opened: Exi
     else:
         content_type, pieces = form.content_type, content.pieces(content.numbers[0])
         size = content.size
-    if content.is_small:
-        if sent_files(asked.request.scope) is not None:
-            spliced = content.spliced(writer)
-            if spliced is not None:
-                return AtOnce.made(*spliced, content_type, headers, opened.pop_all())
+    total = content.total
+    if total is not None and total <= AT_ONCE and sent_files(asked.request.scope) is not None:
+        spliced = content.spliced(writer)
+        if spliced is not None:
+            return AtOnce.made(*spliced, content_type, headers, opened.pop_all())
+    if total is not None and total <= _SMALL:
         return Response(b"".join(pieces), media_type=content_type, headers=headers)
     sent = kept(pieces, opened.pop_all())
     return Streamed(asked, sent, content_type, headers, what="frames", size=size)

@@ -30,27 +30,19 @@ _PICTURES: Final[tuple[tuple[str, Handler], ...]] = (
     (f"{_INSTANCE}/thumbnail", pictures.thumbnail_of_instance),
     (f"{_FRAMES}/thumbnail", pictures.thumbnail_of_frames),
 )
-_BYTES: Final[tuple[tuple[str, Handler], ...]] = (
-    (_STUDY, objects),
-    (_SERIES, objects),
-    (_INSTANCE, objects),
-    (_FRAMES, frames),
+# Objects and frames: nothing has to be done to their answers.
+OF_BYTES: Final = (
+    Route(_STUDY, Endpoint(objects), methods=["GET"]),
+    Route(_SERIES, Endpoint(objects), methods=["GET"]),
+    Route(_INSTANCE, Endpoint(objects), methods=["GET"]),
+    Route(_FRAMES, Endpoint(frames, again=again), methods=["GET"]),
+)
+_OTHERS: Final[tuple[tuple[str, Handler], ...]] = (
     (f"{_INSTANCE}/pixeldata", pixel_data),
     (f"{_INSTANCE}/bulkdata/{{element:path}}", bulk_data),
 )
-ROUTES: Final = (*_BYTES, *_PICTURES)
-# Objects and frames, whose answers nothing has to be done to.
-of_bytes: Final = [
-    Route(path, Endpoint(handler, again=again), methods=["GET"])
-    for path, handler in _BYTES
-    if handler in (objects, frames)
-]
-router.routes.extend(of_bytes)
-router.routes.extend(
-    Route(path, Endpoint(handler), methods=["GET"])
-    for path, handler in _BYTES
-    if handler not in (objects, frames)
-)
+router.routes.extend(OF_BYTES)
+router.routes.extend(Route(path, Endpoint(handler), methods=["GET"]) for path, handler in _OTHERS)
 router.routes.extend(
     Route(path, Endpoint(handler, lambda _: True), methods=["GET"]) for path, handler in _PICTURES
 )

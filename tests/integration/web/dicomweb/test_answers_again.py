@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
 
 from lfscp.archive.archive import Archive
 from lfscp.config.passwords import hash_password
@@ -229,3 +231,57 @@ def test_each_caller_is_let_in_and_noted(tmp_path: Path) -> None:
 
 def basic(name: str) -> str:
     return f"Basic {b64encode(f'{name}:{name}'.encode()).decode()}"
+
+
+def test_a_frame_of_some_megabytes_goes_the_same_way(node: Node) -> None:
+    large = ct_slice(2, 2, 1500)
+    store(node.client, large)
+    url = FRAME.replace(str(INSTANCE), str(large.SOPInstanceUID))
+    found = [node.pixels(path=url), node.pixels(path=url)]
+
+    assert found == [large.PixelData] * 2
+    assert node.threads == 1
+
+
+@pytest.mark.parametrize(("fragments", "threads"), [(16, 1), (17, 2), (1001, 2)])
+def test_a_frame_in_few_fragments_needs_no_thread_and_one_in_many_is_right_too(
+    node: Node, fragments: int, threads: int
+) -> None:
+    compressed = ct_slice(1, 2, 16)
+    compressed.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    compressed.PixelData = encapsulate([bytes(range(200)) * 20], fragments_per_frame=fragments)
+    compressed["PixelData"].VR, compressed["PixelData"].is_undefined_length = "OB", True
+    store(node.client, compressed)
+    found = [node.pixels(accept=f"{OCTETS}; transfer-syntax=*") for _ in range(2)]
+
+    assert found == [bytes(range(200)) * 20] * 2
+    assert node.threads == threads
+
+
+def test_an_unexpected_error_is_answered_and_logged_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("lfscp.web.dicomweb.retrieving.frames.wanted_forms", fails)
+    answer = node.get()
+
+    assert answer.status == 500
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert capfd.readouterr().err.count("ZeroDivisionError") == 1
+
+
+def test_a_page_of_a_listed_site_sees_frames_and_why_it_was_refused(tmp_path: Path) -> None:
+    origin = "https://viewer.example"
+    sections = {"dicomweb": {"cors_origins": [origin]}}
+    with serving(tmp_path, **sections) as client, on_socket(client) as server:
+        store(client, ct_slice(1, 2, EDGE))
+        for path in (FRAME, FRAME, FRAME.replace("frames/1", "frames/2")):
+            answer, _ = ask(server, path, Accept=OCTETS, Origin=origin)
+            assert answer.headers["Access-Control-Allow-Origin"] == origin
+        refused, _ = ask(server, FRAME, Accept=OCTETS, Origin=origin, Host="elsewhere.example")
+
+    assert refused.status == 421
+    assert refused.headers["Access-Control-Allow-Origin"] == origin
