@@ -29,7 +29,8 @@ from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
 from lfscp.services.transcoding.decoding import DecodingError, needs_codec
 from lfscp.upperlayer.connection.errors import CalledOffError
-from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, has_ended, send_stored
+from lfscp.upperlayer.scu.receiver import has_ended
+from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, send_stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

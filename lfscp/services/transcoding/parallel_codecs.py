@@ -24,7 +24,7 @@ from lfscp.services.transcoding.frames import Finish
 _OWN_BYTES: Final = 8 << 20  # of a process, beside what a frame takes
 
 
-class _Processors:
+class Processors:
     """Counts the processes that decode, of all objects; for any thread."""
 
     def __init__(self, limit: int) -> None:
@@ -46,7 +46,7 @@ class _Processors:
             self._busy -= 1
 
 
-PROCESSORS: Final = _Processors(len(os.sched_getaffinity(0)))
+PROCESSORS: Final = Processors(len(os.sched_getaffinity(0)))
 
 
 class _Lane(ExitStack):

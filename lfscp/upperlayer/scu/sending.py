@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.engine.association import InlineAssociation
-from lfscp.upperlayer.engine.state_machine import ESTABLISHED
+from lfscp.upperlayer.scu.receiver import StoreAnswer, answer_of
 from lfscp.upperlayer.wire import commands, pdata
 
 _PROGRESS_S: Final = 1.0
@@ -100,21 +100,6 @@ class SendRequest:
     move_originator_message_id: int | None = None
 
 
-class StoreAnswer(NamedTuple):
-    """What the receiver says of an object: status, and its Error Comment, empty without one."""
-
-    status: int
-    error_comment: str = ""
-
-
-def has_ended(assoc: InlineAssociation) -> bool:
-    """Whether the receiver has ended the association: looks at the socket, without waiting."""
-    assoc.dul.look()
-    if assoc.is_established and assoc.dul.state != ESTABLISHED:
-        assoc._handle_no_response()
-    return not assoc.is_established
-
-
 def send_stored(assoc: InlineAssociation, request: SendRequest) -> StoreAnswer | None:
     """Send one object as a C-STORE sub-operation and wait for its answer.
 
@@ -136,7 +121,11 @@ def send_stored(assoc: InlineAssociation, request: SendRequest) -> StoreAnswer |
             return None
     elif not _send_file(assoc, request, request.body, message_id):
         return None
-    return _answer(assoc, message_id)
+    return answer_of(assoc, message_id, _size(request.body))
+
+
+def _size(body: FileSlice | Parts | bytes) -> int:
+    return len(body) if isinstance(body, bytes) else body.size
 
 
 def _command(request: SendRequest, message_id: int) -> bytes:
@@ -291,15 +280,3 @@ def _send_watched(assoc: InlineAssociation, request: SendRequest, message_id: in
     data = request.body if isinstance(request.body, bytes) else request.body.read()
     primitive.DataSet = BytesIO(data)
     assoc.dimse.send_msg(primitive, request.context_id)
-
-
-def _answer(assoc: InlineAssociation, message_id: int) -> StoreAnswer | None:
-    _, response = assoc.dimse.get_msg(block=True)
-    if response is None:
-        assoc._handle_no_response()
-        return None
-    if not isinstance(response, C_STORE) or response.MessageIDBeingRespondedTo != message_id:
-        assoc.end_reason = "expected the response to a C-STORE sub-operation"
-        assoc.abort()
-        return None
-    return StoreAnswer(cast(int, response.Status), str(response.ErrorComment or ""))

@@ -16,7 +16,8 @@ from lfscp.archive.archive import StoredInstance
 from lfscp.services.sending import sub_operations
 from lfscp.services.sending.retrieve_contexts import Accepted
 from lfscp.services.sending.sub_operations import Counters, Sender, SubOperationOutcome
-from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, StoreAnswer
+from lfscp.upperlayer.scu.receiver import StoreAnswer
+from lfscp.upperlayer.scu.sending import FileSlice, SendRequest
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -28,7 +28,7 @@ IMAGE = ImagePixel(64, 64, 1, 8, 8, 7, False, "MONOCHROME2", 0, 1)
 
 @pytest.fixture(autouse=True)
 def three_processors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    processors = parallel_codecs._Processors(3)
+    processors = parallel_codecs.Processors(3)
     monkeypatch.setattr(parallel_codecs, "PROCESSORS", processors)
     yield
     assert processors._busy == 0

@@ -1,8 +1,9 @@
-"""A C-MOVE whose destination ends the association while an object is converted for it."""
+"""C-MOVEs that take long: an object is converted, or its receiver has it to write."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ class Impatient:
         self.associations = 0
         self.has_aborted = threading.Event()
         self.got: list[str] = []
+        self.answers_after_s = 0.0
 
     def established(self, event: evt.Event) -> None:
         self.associations += 1
@@ -49,6 +51,7 @@ class Impatient:
         if self.refuses_one and self.associations == 2:
             event.assoc.abort()
             return 0xA700
+        time.sleep(self.answers_after_s)
         self.got.append(str(event.request.AffectedSOPInstanceUID))
         return 0x0000
 
@@ -106,6 +109,21 @@ def test_what_was_converted_goes_out_over_the_next_association(
         assert (told.Status, told.NumberOfCompletedSuboperations) == (0x0000, OBJECTS)
         assert (sorted(there.got), there.associations) == (sorted(uids), 2)
     assert until(lambda: spool.SPACE.in_use == spool.IN_MEMORY._size == MEMORY.in_use == 0)
+
+
+@pytest.mark.parametrize(("size", "is_waited_for"), [(64, False), (4096, True)])
+def test_a_large_object_may_be_answered_later_than_a_small_one(
+    tmp_path: Path, size: int, is_waited_for: bool
+) -> None:
+    there = Impatient(refuses_one=False)
+    there.associations, there.answers_after_s = 1, 1.3
+    settings = {"server": {"dimse_timeout_s": 0.5}}
+    with listening(there) as port, served(tmp_path, peers={"DEST": at(port)}, **settings) as node:
+        pixels = bytes(2 * size * size)
+        node.store(image(study=STUDY, series="1.2.3", Rows=size, Columns=size, PixelData=pixels))
+        there.has_aborted.set()
+        told = move(node, there)
+    assert (told.Status == 0x0000) is is_waited_for
 
 
 def at(port: int) -> dict[str, Any]:
