@@ -1,4 +1,4 @@
-"""Tells what syncing a file does, and what writing over one does, as the kind of file system says.
+"""Tells what making, syncing and writing over a file does, as the kind of file system says.
 
 On ext4 with a journal, xfs and btrfs a file's fsync commits the transaction that made its names.
 Elsewhere, and where it cannot be told, the folder must be synced as well. Power cuts prove it:
@@ -27,6 +27,15 @@ def is_named_by_sync(folder: str) -> bool:
         return kind in _SURE or (kind == "ext4" and _has_journal(device))
     except (OSError, ValueError):
         return False  # then its folder is synced, which is right everywhere
+
+
+def passes_deleted_files(folder: str) -> bool:
+    """Whether making a file here looks at those that were deleted near it in the last minutes."""
+    try:
+        kind, device = _mount_of(os.path.realpath(folder))
+        return kind == "ext4" and not _has_journal(device)
+    except (OSError, ValueError):
+        return False
 
 
 def tells_of_losses() -> bool:
