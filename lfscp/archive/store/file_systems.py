@@ -29,8 +29,12 @@ def is_named_by_sync(folder: str) -> bool:
         return False  # then its folder is synced, which is right everywhere
 
 
-def passes_deleted_files(folder: str) -> bool:
-    """Whether making a file here looks at those that were deleted near it in the last minutes."""
+def lacks_journal(folder: str) -> bool:
+    """Whether this is an ext4 made without a journal.
+
+    Making a file there looks at those that were deleted near it in the last minutes. A power cut
+    while a folder grows may take names from it that were synced long before.
+    """
     try:
         kind, device = _mount_of(os.path.realpath(folder))
         return kind == "ext4" and not _has_journal(device)

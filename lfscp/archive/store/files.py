@@ -32,11 +32,7 @@ from typing import Any, Final
 
 from lfscp.archive.durability import PART, Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
-from lfscp.archive.store.file_systems import (
-    is_named_by_sync,
-    passes_deleted_files,
-    tells_of_losses,
-)
+from lfscp.archive.store.file_systems import is_named_by_sync, lacks_journal, tells_of_losses
 from lfscp.archive.store.identity import folder_identity
 from lfscp.archive.store.inode_groups import make_apart
 from lfscp.archive.store.object_store import Piece, Placement, Uids
@@ -102,7 +98,7 @@ class ObjectFiles:
     def _make_incoming(self) -> None:
         """Make the folder of the pieces, where every file of an object is made."""
         self.incoming.parent.mkdir(parents=True, exist_ok=True)
-        if not self.incoming.is_dir() and passes_deleted_files(self._root):
+        if not self.incoming.is_dir() and lacks_journal(self._root):
             make_apart(self.incoming)
         self.incoming.mkdir(exist_ok=True)
 
