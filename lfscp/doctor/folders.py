@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.archive import OBJECTS
+from lfscp.archive.store.file_systems import lacks_journal
 from lfscp.archive.store.space import Space
 from lfscp.doctor.finding import Finding, fine, warning, wrong
 
@@ -97,6 +98,10 @@ def _disks(folders: list[Path], settings: Settings) -> Iterator[Finding]:
         elif found.f_files and found.f_favail < found.f_files * _FEW_FILES:
             text = f"{folder}: the file system has room for {found.f_favail} more files only"
             yield warning(_DISK, text, "move the objects to a file system with more inodes")
+        elif lacks_journal(str(folder)):
+            text = f"{folder}: this ext4 has no journal, so a power cut may lose stored objects"
+            advice = "use xfs, or give it one while it is not mounted: tune2fs -O has_journal"
+            yield warning(_DISK, text, advice)
         else:
             yield fine(_DISK, f"{folder}: {free} are free")
 

@@ -1,6 +1,7 @@
 """Cuts the power of a simulated disk at random instants of stores, and compares what is left.
 
     scripts/soak powercuts [--cuts 200] [--file-systems ext4,xfs,btrfs] [--node]
+    scripts/soak powercuts --file-systems ext4-nojournal    # with e2fsck before each mount
     scripts/soak powercuts --durability os      # must find losses
     scripts/soak powercuts --without folder     # as must this: a part of the syncs is left out
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.support.power.file_systems import FILE_SYSTEMS, MountError
+from tests.support.power.file_systems import FILE_SYSTEMS, WITHOUT_JOURNAL, MountError
 from tests.support.power.trial import Outcome, try_cuts
 
 CUTS_EACH = 50  # of one run of the writer
@@ -34,8 +35,9 @@ def soak(name: str, options: argparse.Namespace, chance: random.Random) -> Outco
         with tempfile.TemporaryDirectory(prefix="lfscp-power-", dir=options.folder) as made:
             folder = Path(made)
             count = min(CUTS_EACH, options.cuts - total.cuts)
+            kind = {**FILE_SYSTEMS, **WITHOUT_JOURNAL}[name]
             total += try_cuts(
-                FILE_SYSTEMS[name], folder / "trial", writer_options(options, folder), count, chance
+                kind, folder / "trial", writer_options(options, folder), count, chance
             )
     return total
 

@@ -1,4 +1,4 @@
-"""Tells what syncing a file does, and what writing over one does, as the kind of file system says.
+"""Tells what making, syncing and writing over a file does, as the kind of file system says.
 
 On ext4 with a journal, xfs and btrfs a file's fsync commits the transaction that made its names.
 Elsewhere, and where it cannot be told, the folder must be synced as well. Power cuts prove it:
@@ -28,6 +28,19 @@ def is_named_by_sync(folder: str) -> bool:
         return kind in _SURE or (kind == "ext4" and _has_journal(device))
     except (OSError, ValueError):
         return False  # then its folder is synced, which is right everywhere
+
+
+def lacks_journal(folder: str) -> bool:
+    """Whether this is an ext4 made without a journal.
+
+    Making a file there looks at those that were deleted near it in the last minutes. A power cut
+    while a folder grows may take names from it that were synced long before.
+    """
+    try:
+        kind, device = _mount_of(os.path.realpath(folder))
+        return kind == "ext4" and not _has_journal(device)
+    except (OSError, ValueError):
+        return False
 
 
 def tells_of_losses() -> bool:

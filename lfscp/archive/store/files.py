@@ -32,8 +32,9 @@ from typing import Any, Final
 
 from lfscp.archive.durability import PART, Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
-from lfscp.archive.store.file_systems import is_named_by_sync, tells_of_losses
+from lfscp.archive.store.file_systems import is_named_by_sync, lacks_journal, tells_of_losses
 from lfscp.archive.store.identity import folder_identity
+from lfscp.archive.store.inode_groups import make_apart
 from lfscp.archive.store.object_store import Piece, Placement, Uids
 from lfscp.observe import metrics
 
@@ -88,11 +89,18 @@ class ObjectFiles:
         self._synced: set[str] = set()  # folders whose own name is known to be on disk
         self._open: dict[str, _OpenFolder] = {}  # of the series that objects came for lately
         try:
-            self.incoming.mkdir(parents=True, exist_ok=True)
+            self._make_incoming()
             self._root_is = folder_identity(self._root)
             self._is_named_by_sync = is_named_by_sync(self._root)
         except OSError as error:
             raise not_writable("open the objects folder", error, root) from None
+
+    def _make_incoming(self) -> None:
+        """Make the folder of the pieces, where every file of an object is made."""
+        self.incoming.parent.mkdir(parents=True, exist_ok=True)
+        if not self.incoming.is_dir() and lacks_journal(self._root):
+            make_apart(self.incoming)
+        self.incoming.mkdir(exist_ok=True)
 
     def path(self, relative: str) -> Path:
         return self.root / relative

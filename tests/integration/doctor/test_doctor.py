@@ -86,6 +86,16 @@ def test_of_a_node_that_runs_its_ports_must_answer(folder: Path) -> None:
     assert "the node runs" in node.text
 
 
+def test_a_disk_without_a_journal_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lfscp.doctor.folders.lacks_journal", lambda at: at == str(folder))
+    (told,) = found(resolved(folder), "disk")
+    assert told.verdict is Verdict.WARNING
+    assert "no journal" in told.text
+    monkeypatch.setattr("lfscp.doctor.folders.lacks_journal", lambda _: False)
+    (roomy,) = found(resolved(folder), "disk")
+    assert roomy.verdict is Verdict.FINE
+
+
 def test_a_disk_without_its_reserve_is_wrong(folder: Path) -> None:
     (full,) = found(resolved(folder, "[storage]\nreserve_mb = 1000000000"), "disk")
     assert full.verdict is Verdict.WRONG

@@ -17,20 +17,24 @@ from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import encoded, received
 
 GONE: Final = "gone"
-_A_SERIES: Final = 6  # objects
+_SERIES: Final = (6, 500)  # objects: folders that go again, and folders that grow
+_OF_A_THREAD: Final = 10_000
+_LONG: Final = "7" * 40  # then some fifty names fill a block of a folder
 
 
 def uid_of(number: int) -> str:
     """The SOP Instance UID of an object."""
-    return f"1.2.3.1.{number}"
+    return f"1.2.3.1.{_LONG}.{number}"
 
 
 def values_of(number: int, version: str) -> dict[str, object]:
     """What an object is made of: some KB, or some hundred."""
-    study = f"1.2.4.{number // _A_SERIES}"
+    thread = number // _OF_A_THREAD
+    study = f"1.2.4.{thread}.{number // _SERIES[thread > 0]}"
     size = 300_000 if number % 5 == 4 else 9_000
     pixels = f"{number}/{version}/".encode().ljust(16, b".") * (size // 16)
-    return {"pixels": pixels, "StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1"}
+    uids = {"SOPInstanceUID": uid_of(number), "StudyInstanceUID": study}
+    return {"pixels": pixels, **uids, "SeriesInstanceUID": f"{study}.1"}
 
 
 def steps_of(number: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from lfscp.archive.errors import ArchiveError
 from tests.support.power.cuts import cut_disks, random_instants
-from tests.support.power.file_systems import FileSystem, MountError, make, mounted, recorded
+from tests.support.power.file_systems import FileSystem, MountError, make, mounted, recorded, repair
 from tests.support.power.promises import judge
 from tests.support.power.record import read_record
 
@@ -90,8 +90,9 @@ def try_cuts(
 
 
 def judge_disk(kind: FileSystem, disk: Path, at: Path, said: bytes) -> list[str]:
-    """Mount what a power cut left, open the archive that is there, and hold it to what was said."""
+    """Repair and mount what a cut left, open the archive there, and hold it to what was said."""
     try:
+        repair(kind, disk)
         with mounted(kind, disk, at):
             return _in_a_process(at / "data", said)
     except MountError as error:

@@ -80,3 +80,18 @@ def test_a_file_that_is_written_over_stays_where_it_is_on_these(
 ) -> None:
     assert machine
     assert file_systems.is_written_in_place(file) is expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("/data", True),  # ext4 without a journal
+        ("/srv/with space/data", False),
+        ("/srv/memory/data", False),
+        ("/srv/xfs/data", False),
+        ("/srv/old/data", False),
+    ],
+)
+def test_ext4_without_a_journal_is_told(machine: Path, folder: str, expected: bool) -> None:
+    assert machine
+    assert file_systems.lacks_journal(folder) is expected
