@@ -61,6 +61,7 @@ def test_a_queue_is_paused_and_resumed_and_its_study_says_that_it_has_gone(
 
     page.goto(f"{url}/jobs")
     page.get_by_label("Main").get_by_role("link", name="Routes").click()
+    page.wait_for_url("**/routes")  # and the load: before it, nothing listens to buttons
     route_on = page.get_by_role("region", name="Route ct on", exact=True)
     queue = route_on.locator('tr[data-queue="DST"]')
     expect(queue).to_contain_text("DST@127.0.0.1")  # why it does not go, after the next look

@@ -76,6 +76,7 @@ def add_item(page: Page, url: str, **values: str) -> None:
     page.get_by_label("Sex").select_option("F")
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("button", name="Save")).to_be_visible()
+    page.wait_for_load_state("load")  # before it, nothing listens to the button
 
 
 def test_an_item_is_added_changed_found_by_the_device_and_removed(page, url, local, shoot):
@@ -132,7 +133,7 @@ def test_an_item_is_added_changed_found_by_the_device_and_removed(page, url, loc
     rows.get_by_role("link").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Müller, Johanna")).to_be_visible()
-    page.wait_for_load_state("load")  # nor to buttons
+    page.wait_for_load_state("load")  # likewise
     page.get_by_role("button", name="Remove").click()
     expect(page.locator("#items")).to_contain_text("No item matches.")
 
