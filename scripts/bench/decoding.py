@@ -41,20 +41,20 @@ Spent = tuple[float, float]  # processor time, time
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--codecs", default="jpeg-ls,jpeg-2000,rle")
     parser.add_argument("--opj-decompress", default=shutil.which("opj_decompress") or "")
     parser.add_argument("--folder", type=Path, help="where the files go; removed at the end")
     options = parser.parse_args()
-    rows = []
     for name in options.codecs.split(","):
         for side in (512, 2048):
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
                 measured = Objects(Path(folder), name, side, options.opj_decompress)
-                rows += compared(measured, options.repetitions)
-    print(table(["decoded", "MB per CPU s", "MB/s"], rows))
+                rows = compared(measured, options.repetitions)
+                columns = [measured.name, "MB per CPU s", "MB/s"]
+                print(table(columns, rows), end="\n\n", flush=True)
 
 
 class Objects:
@@ -165,7 +165,7 @@ def compared(objects: Objects, repetitions: int) -> list[list[str]]:
             cpu_s, seconds = spent()
             before = most.get(name, (0.0, 0.0))
             most[name] = max(before[0], megabytes / cpu_s), max(before[1], megabytes / seconds)
-    return [[f"{objects.name}: {name}", *map(number, rates)] for name, rates in most.items()]
+    return [[name, *map(number, rates)] for name, rates in most.items()]
 
 
 @contextmanager

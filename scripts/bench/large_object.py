@@ -47,6 +47,7 @@ _KEYS = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={_STUDY}")
 _LFSCP = str(Path(sys.executable).with_name("lfscp"))
 _PIECE = 1 << 20
 _MAX_ELEMENT = 0xFFFFFFFE
+_FIRST = "C-STORE"
 _BOUNDARY = "large-object"
 
 
@@ -237,12 +238,15 @@ def _wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
 class Measured:
     """Runs steps, and keeps a row for each."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, only: str) -> None:
         self.node = node
         self.rows: list[list[str]] = []
+        self._only = only
 
     def step(self, name: str, act: Callable[[], str]) -> None:
-        """One step; it says in a word how it went."""
+        """One step, unless it is not wanted; it says in a word how it went."""
+        if name != _FIRST and self._only not in name:
+            return
         before = self.node.cpu_seconds()
         with PeakMemory(self.node.pid) as peak, _watched(self.node) as watched:
             began = time.monotonic()
@@ -423,13 +427,13 @@ def _tail_digest(path: Path, sent: Object, *, decoded: bool = False) -> str:
         return digest_of(iter(lambda: file.read(_PIECE), b""))
 
 
-def measure(sent: Object, folder: Path) -> list[list[str]]:
+def measure(sent: Object, folder: Path, only: str) -> list[list[str]]:
     """Do all steps with one object."""
     node = Node(folder / "data", _port())
     try:
-        steps, measured = Steps(node, sent, folder), Measured(node)
+        steps, measured = Steps(node, sent, folder), Measured(node, only)
         measured.step("nothing, for 2 s", lambda: time.sleep(2) or "")
-        measured.step("C-STORE", steps.store)
+        measured.step(_FIRST, steps.store)
         measured.step("DELETE, STOW-RS", steps.stow)
         octets = "application/octet-stream"
         measured.step("a frame as stored", steps.frame(f"{octets}; transfer-syntax=*", ""))
@@ -455,6 +459,7 @@ def main() -> None:
     parser.add_argument("--codec", choices=CODECS, default="jpeg-ls")
     parser.add_argument("--table", choices=("extended", "basic", "empty"), default="extended")
     parser.add_argument("--frames", type=int, default=480)
+    parser.add_argument("--only", default="", help="steps whose names have this in them")
     parser.add_argument("--folder", type=Path, help="where the files go; removed at the end")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -464,7 +469,7 @@ def main() -> None:
         size = f"{path.stat().st_size / 1e9:.2f} GB, {sent.decoded_bytes / 1e9:.2f} GB decoded"
         what = f"{options.codec}, {options.frames} frames, {options.table} table: {size}"
         print(what, flush=True)
-        rows = measure(sent, folder)
+        rows = measure(sent, folder, options.only)
     columns = ["s", "CPU s", "peak PSS MB", "unnamed MB", "left MB", "outcome"]
     print(table([what, *columns], rows))
 
