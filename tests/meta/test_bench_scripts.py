@@ -15,7 +15,7 @@ BENCH = ROOT / "scripts" / "bench"
 
 def run(script: Path, *arguments: object) -> str:
     """What a benchmark prints; it must end well and say nothing on standard error."""
-    done = run_script(script, *arguments, env={"PYTHONWARNINGS": "error"})
+    done = run_script(script, *arguments, env={"PYTHONWARNINGS": "error"}, timeout_s=100)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

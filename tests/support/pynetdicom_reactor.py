@@ -5,14 +5,17 @@ things make the flag wrong. It serves an N-EVENT-REPORT in a thread of its own, 
 flag, and clears it when the reactor may be waiting: then the next request waits for ever. And the
 flag stays set from the end of one request until the reactor wakes: then the next request goes out
 while the reactor is about to look for messages, and may take the answer.
+
+The thread of a report also sends its answer into the midst of a request that goes out meanwhile.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pynetdicom.association import Association
 
@@ -64,12 +67,26 @@ class WellPaused(Association):
 
 
 def well_paused(assoc: Association) -> Association:
-    """The association, of which `_is_paused` is right from now on; no request is under way."""
+    """The association, of which `_is_paused` is right from now on; no request is under way.
+
+    Messages go out whole, whichever threads send them.
+    """
     if not isinstance(assoc, WellPaused):
         assert type(assoc) is Association
         assoc._reactor_checkpoint = Checkpoint()
         assoc.__class__ = WellPaused
+        assoc.dimse.send_msg = _one_after_another(assoc.dimse.send_msg)
     return assoc
+
+
+def _one_after_another(send: Callable[..., None]) -> Callable[..., None]:
+    lock = threading.Lock()
+
+    def send_whole(*message: Any) -> None:
+        with lock:
+            send(*message)
+
+    return send_whole
 
 
 @contextmanager
