@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -170,14 +171,27 @@ def compared(objects: Objects, repetitions: int) -> list[list[str]]:
 
 @contextmanager
 def _spent() -> Iterator[Callable[[], Spent]]:
-    """Processor time of this process and all below it, and time."""
-    cpu, began = _cpu_seconds(), time.monotonic()
+    """Processor time of this process and all below it, those that have ended too; and time."""
+    cpu, began, stop = _cpu_seconds(), time.monotonic(), threading.Event()
+    after = dict(cpu)
     found: list[Spent] = []
-    yield lambda: found[0]
-    seconds = time.monotonic() - began
-    after = _cpu_seconds()
-    spent = sum(each - cpu.get(pid, 0.0) for pid, each in after.items())
-    found.append((spent, seconds))
+
+    def sample() -> None:
+        while not stop.wait(0.05):
+            after.update(_cpu_seconds())
+
+    sampling = threading.Thread(target=sample)
+    sampling.start()
+    try:
+        yield lambda: found[0]
+    finally:
+        seconds = time.monotonic() - began
+        stop.set()
+        sampling.join()
+    after.update(_cpu_seconds())
+    spent = {pid: each - cpu.get(pid, 0.0) for pid, each in after.items()}
+    waited_for = spent.pop(0) + spent[os.getpid()]  # exact, of a command
+    found.append((max(waited_for, sum(spent.values())), seconds))
 
 
 def _cpu_seconds() -> dict[int, float]:
