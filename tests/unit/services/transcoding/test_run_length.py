@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import struct
+import sys
 
 import numpy as np
 import pytest
 from pydicom.pixels.encoders import RLELosslessEncoder
 
 from lfscp.dicom.encoding.image_pixel import ImagePixel
+from lfscp.services.transcoding.codecs import run_length
 from lfscp.services.transcoding.codecs.run_length import run_length_frame
 from lfscp.services.transcoding.decoded import DecodingError
+
+
+@pytest.fixture(autouse=True, params=["by imagecodecs", "without it"])
+def decoded_both_ways(request, monkeypatch):
+    if request.param == "without it":
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)  # cannot be imported
+    return request.param
 
 
 def described(rows, columns, samples=1, bits=8, *, signed=False):
@@ -71,3 +80,10 @@ def test_a_packet_that_stands_for_nothing_and_bytes_too_many_are_passed_over():
 def test_what_is_broken_is_told(frame, reason):
     with pytest.raises(DecodingError, match=reason):
         run_length_frame(frame, described(2, 3))
+
+
+def test_imagecodecs_decodes_what_is_whole(monkeypatch, decoded_both_ways):
+    if decoded_both_ways == "by imagecodecs":
+        monkeypatch.setattr(run_length, "_decode_pieces", lambda *_: pytest.fail("decoded here"))
+    values = run_length_frame(framed(b"\x02abc\xfez"), described(2, 3)).values
+    assert values.tobytes() == b"abczzz"
