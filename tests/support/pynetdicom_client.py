@@ -17,6 +17,7 @@ from pynetdicom.sop_class import (
 )
 
 from tests.support.dicom_peer import until
+from tests.support.pynetdicom_reactor import well_paused
 
 FIND = StudyRootQueryRetrieveInformationModelFind
 GET = StudyRootQueryRetrieveInformationModelGet
@@ -33,7 +34,7 @@ def association(
     contexts = [build_context(abstract, transfer) for abstract, transfer in offered]
     assoc = ae.associate("127.0.0.1", port, contexts=contexts, **options)
     try:
-        yield assoc
+        yield well_paused(assoc)
     finally:
         if assoc.is_established:
             assoc.release()
