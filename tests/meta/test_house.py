@@ -152,14 +152,15 @@ def stored_and_found(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str,
     return ran
 
 
-def study_shown(folder: Path) -> set[tuple[str, str]]:
-    """What runs when a user with a login looks at the page of a study."""
+def page_shown(folder: Path, *paths: str) -> set[tuple[str, str]]:
+    """What runs when a user with a login looks at pages of an archive with one study."""
     token, hashed = new_token()
     with watched() as ran, serving(folder, web={"token_hash": hashed}) as client:
         archive = client.app.state.web.archive  # type: ignore[attr-defined]
         Node(archive, port=0).store(image(study="1.2.3", series="1.2.3.4"))
-        page = client.get("/studies/1.2.3", headers={"Authorization": f"Bearer {token}"})
-        assert page.status_code == 200
+        for path in paths:
+            page = client.get(path, headers={"Authorization": f"Bearer {token}"})
+            assert page.status_code == 200
     return ran
 
 
@@ -185,7 +186,7 @@ def test_each_step_of_a_dicom_service_is_walked(title, stored_and_found):
 
 
 def test_each_step_of_a_page_is_walked(tmp_path):
-    ran = study_shown(tmp_path)
+    ran = page_shown(tmp_path, "/studies/1.2.3", "/", "/archive/rows")
     for path, names in steps("The way of a page")[1:]:  # uvicorn's connection is not in this client
         if not path.endswith(".html"):
             assert names, path
