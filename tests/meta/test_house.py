@@ -47,7 +47,8 @@ def files_named() -> Iterator[tuple[str, str]]:
 
 def section(title: str) -> str:
     """The text below a heading, to the next one of any size."""
-    return re.split(r"\n##+ ", README.split(f"\n## {title}\n", 1)[1], maxsplit=1)[0]
+    text = re.split(rf"\n##+ {re.escape(title)}\n", README, maxsplit=1)[1]
+    return re.split(r"\n##+ ", text, maxsplit=1)[0]
 
 
 def steps(title: str) -> list[tuple[str, list[str]]]:
@@ -187,7 +188,8 @@ def test_each_step_of_a_dicom_service_is_walked(title, stored_and_found):
 
 def test_each_step_of_a_page_is_walked(tmp_path):
     ran = page_shown(tmp_path, "/studies/1.2.3", "/", "/archive/rows")
-    for path, names in steps("The way of a page")[1:]:  # uvicorn's connection is not in this client
+    ways = steps("The way of a page")[1:]  # uvicorn's connection is not in this client
+    for path, names in [*ways, *steps("The list of studies")]:
         if not path.endswith(".html"):
             assert names, path
         for name in names:
