@@ -65,7 +65,8 @@ class PreparedCursor:
         Args:
             sql: with `%s` where its values go.
         Raises:
-            psycopg.Error: it failed; InvalidSqlStatementName: its transaction is to be done again.
+            psycopg.Error: it failed; InvalidSqlStatementName: it is to be done again, with its
+                transaction.
             TypeError: it does not take such a value.
         """
         encoded, formats = [_encoded(value) for value in values], None
@@ -74,9 +75,11 @@ class PreparedCursor:
         result = self._run(sql, encoded, formats)
         if result.status not in _DONE and _has_no_plan(result):
             self._names.clear()
-            if self._pgconn.transaction_status != TransactionStatus.IDLE:
+            if self._pgconn.transaction_status == TransactionStatus.IDLE:
+                result = self._run(sql, encoded, formats)
+            if _has_no_plan(result):
+                self._names.clear()
                 raise InvalidSqlStatementName(result.get_error_message(_ENCODING))
-            result = self._run(sql, encoded, formats)
         _require(result)
         self.rowcount = result.command_tuples or 0
         self._rows = iter(_rows(result)) if result.ntuples else iter(())

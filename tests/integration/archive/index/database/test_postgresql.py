@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -536,6 +538,49 @@ def test_a_file_stays_when_the_server_goes_again_before_it_tells_of_the_row(
             database = postgresql_url.rpartition("/")[2]
             rows = postgresql_server.sql("SELECT count(*) FROM instance", database)
             assert (rows, path.exists()) == ([(3,)], True)
+    finally:
+        proxy.close()
+
+
+def test_a_statement_of_a_client_that_is_gone_ends_while_it_waits(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    """Else it would be committed long after: the file of a store in doubt is gone by then."""
+    database = postgresql_url.rpartition("/")[2]
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    proxy = CuttingProxy(postgresql_server.port)
+    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
+
+    def count(expected: int) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while postgresql_server.sql(waiting, database) != [(expected,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    try:
+        with (
+            Archive.open(tmp_path, index_url=url, index_timeout_s=0.5) as archive,
+            psycopg.connect(postgresql_url.replace("+psycopg", "")) as other,
+        ):
+            archive.store(received(1))
+            other.execute("SELECT id FROM series FOR UPDATE")
+
+            def store() -> None:
+                with pytest.raises(InDoubtError):
+                    archive.store(received(2))
+
+            def go() -> None:
+                count(1)
+                time.sleep(0.5)  # alone by then, without a limit of the wait
+                proxy.close()
+
+            in_parallel(store, go)
+            count(0)
+            other.rollback()
+        assert postgresql_server.sql("SELECT count(*) FROM instance", database) == [(1,)]
     finally:
         proxy.close()
 
