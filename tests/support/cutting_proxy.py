@@ -17,7 +17,7 @@ class CuttingProxy:
         self._open: list[socket.socket] = []
         self._holds = threading.Event()
         self.held = threading.Event()
-        self._last_word, self._times = b"", 0
+        self._last_word = b""
         self._awaited: list[bytes] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -29,9 +29,9 @@ class CuttingProxy:
         """The same, from when clients have said these words, one after the other."""
         self._awaited = [word.encode() for word in words]
 
-    def ends_after(self, word: str, times: int) -> None:
-        """Be gone for good as soon as so many answers had a word."""
-        self._last_word, self._times = word.encode(), times
+    def end_at(self, word: str) -> None:
+        """Be gone for good as soon as a client says a word, which nobody hears."""
+        self._last_word = word.encode()
 
     def cut(self) -> None:
         """End all connections, and serve new ones properly."""
@@ -66,11 +66,9 @@ class CuttingProxy:
                     del self._awaited[0]
                     if not self._awaited:
                         self._holds.set()
+                if self._last_word and not is_answer and self._last_word in data:
+                    self.close()
                 target.sendall(data)
-                if is_answer and self._last_word and self._last_word in data:
-                    self._times -= 1
-                    if not self._times:
-                        self.close()
         except OSError:
             pass
         end(source)

@@ -521,23 +521,22 @@ def test_a_file_stays_when_the_server_goes_again_before_it_tells_of_the_row(
     try:
         with Archive.open(tmp_path, index_url=url, index_timeout_s=2.0) as archive:
             archive.store(received(1))
-            archive.store(received(2))  # on the connection of stores that come together
-            proxy.hold()
+            proxy.hold_after("COMMIT")
+            proxy.end_at("ROLLBACK")  # after a unique violation, by its own row
 
             def store() -> None:
                 with pytest.raises(InDoubtError):
-                    archive.store(received(3))
+                    archive.store(received(2, SeriesInstanceUID="1.2.3.2"))
 
             def cut() -> None:
                 assert proxy.held.wait(JOIN_S)
-                proxy.ends_after("23505", 3)  # a unique violation
                 proxy.cut()
 
             in_parallel(store, cut)
-            path = archive.files.root / "1.2.3/1.2.3.1/1.2.3.1.3.dcm"
+            path = archive.files.root / "1.2.3/1.2.3.2/1.2.3.1.2.dcm"
             database = postgresql_url.rpartition("/")[2]
             rows = postgresql_server.sql("SELECT count(*) FROM instance", database)
-            assert (rows, path.exists()) == ([(3,)], True)
+            assert (rows, path.exists()) == ([(2,)], True)
     finally:
         proxy.close()
 
