@@ -12,8 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from lfscp.archive.errors import OutOfResourcesError
-from lfscp.archive.index.rows import Existing
+from lfscp.archive.errors import ArchiveError
 
 SETTLED_AFTER_S: Final = 60.0  # by then a server that lost its client has ended its work
 
@@ -22,14 +21,14 @@ class StoresInDoubt:
     """The stores in doubt of this process. Any thread may call any method.
 
     Args:
-        find: the row of an instance, by its UID.
+        has_row: whether an instance, by its UID, has a file of a path.
         remove: removes a file.
     """
 
     def __init__(
-        self, find: Callable[[str], Existing | None], remove: Callable[[str], object]
+        self, has_row: Callable[[str, str], bool], remove: Callable[[str], object]
     ) -> None:
-        self._find = find
+        self._has_row = has_row
         self._remove = remove
         self._stores: deque[tuple[str, str, float]] = deque()  # UID, path, since when
 
@@ -47,9 +46,9 @@ class StoresInDoubt:
                 store = self._stores.popleft()
                 uid, path, _ = store
                 try:
-                    row = self._find(uid)
-                except OutOfResourcesError:
+                    is_needed = self._has_row(uid, path)
+                except ArchiveError:
                     self._stores.append(store)
                     return
-                if row is None or row.path != path:
+                if not is_needed:
                     self._remove(path)

@@ -11,13 +11,14 @@ names it, so that the next start after a crash removes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
 from lfscp.archive.errors import DuplicateRejectedError, InDoubtError, OutOfResourcesError
 from lfscp.archive.in_doubt import StoresInDoubt
-from lfscp.archive.index.kept_objects import is_kept, keep_arrived, was_corrected
+from lfscp.archive.index.kept_objects import is_kept, keep_arrived, kept_among, was_corrected
 from lfscp.archive.index.protection import require_replaceable
 from lfscp.archive.index.route_items import RouteItem, Router
 from lfscp.archive.index.rows import Added, Existing
@@ -70,7 +71,7 @@ class Storing:
         self._digest = options.digest
         self.router: Router | None = None
         self._late_sync = LateSync(opened.index, opened.files)
-        self._in_doubt = StoresInDoubt(opened.index.find, opened.files.remove)
+        self._in_doubt = StoresInDoubt(self._has_row, opened.files.remove)
 
     def close(self) -> None:
         """Have the files on disk that the index keeps."""
@@ -154,11 +155,8 @@ class Storing:
                 return
             path = self.files.place_beside(piece, *header.uids)
             placement = _placement(path, received, piece, offset, digest)
-            try:
+            with self._placed(header, placement):
                 keep_arrived(self.index, stored_uid, header, placement)
-            except BaseException:
-                self.files.remove(placement.path)
-                raise
         finally:
             if piece.path != str(received.spooled_path):
                 self.files.discard(piece)
@@ -172,17 +170,10 @@ class Storing:
         replace: bool,
     ) -> Added | Existing:
         """Commit the row; when that surely failed, remove the placed file."""
-        try:
+        with self._placed(header, placement):
             if replace:
                 return self.index.replace(header, placement, items)
             result = self.index.add(header, placement, items)
-        except InDoubtError:
-            # The row may be there. Without a row the file is a left-over that nobody sees.
-            self._in_doubt.add(header.sop_instance_uid, placement.path)
-            raise
-        except BaseException:
-            self.files.remove(placement.path)
-            raise
         if isinstance(result, Existing) and result.is_of(placement):
             # An attempt had succeeded unheard, or the file was missing.
             if placement.content:
@@ -190,6 +181,29 @@ class Storing:
             note = f"the row of {header.sop_instance_uid} was there already, its file is now"
             return Added(result.study_uid, result.series_uid, (note,), placement.path)
         return result
+
+    @contextmanager
+    def _placed(self, header: Header, placement: Placement) -> Iterator[None]:
+        """Remove a placed file if it surely gets no row; else it stays, as a left-over perhaps.
+
+        Who ends the process with Ctrl-C may do it just after the commit.
+        """
+        try:
+            yield
+        except InDoubtError:
+            self._in_doubt.add(header.sop_instance_uid, placement.path)
+            raise
+        except Exception:
+            self.files.remove(placement.path)
+            raise
+
+    def _has_row(self, sop_instance_uid: str, path: str) -> bool:
+        """Whether a file is an object's, or one that is kept."""
+        row = self.index.find(sop_instance_uid)
+        if row is not None and row.path == path:
+            return True
+        with self.index.doing("read the index"), self.index.engine.connect() as connection:
+            return bool(kept_among(connection, [path]))
 
     def _piece(
         self, received: Received, header: Header, *, may_be_kept: bool = False

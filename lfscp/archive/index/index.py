@@ -137,13 +137,19 @@ class Index:
         return ArchiveError(operation, reason_of(error), self._hint)
 
     @contextmanager
-    def doing(self, operation: str) -> Iterator[None]:
-        """Turn whatever the index can fail with into an ArchiveError of an operation."""
+    def doing(self, operation: str, *, commits: bool = False) -> Iterator[None]:
+        """Turn whatever the index can fail with into an ArchiveError of an operation.
+
+        Args:
+            commits: it is an InDoubtError if it is not known whether that was done.
+        """
         try:
             yield
         except (SQLAlchemyError, self.error, OSError) as error:
             hint = "check the index and its disk"
-            raise ArchiveError(operation, reason_of(error), hint) from None
+            is_in_doubt = commits and self._database.may_be_done(error)
+            kind = InDoubtError if is_in_doubt else ArchiveError
+            raise kind(operation, reason_of(error), hint) from None
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -172,12 +178,12 @@ class Index:
                 _, notes = self._add_row(row)
                 return Added(header.study_instance_uid, header.series_instance_uid, tuple(notes))
             except (self._database.integrity_error, RowVanishedError):
-                existing = self.find(header.sop_instance_uid)
+                existing = self._find(header.sop_instance_uid, patience)
                 if existing is not None:
                     if patience.may_be_done and existing.path == placement.path:
                         return Added(existing.study_uid, existing.series_uid)  # by us, before
                     return existing
-                self._others_were_faster(header, attempt)
+                self._others_were_faster(header, attempt, patience)
             except self.error as error:
                 header = self._for_another_attempt(header, error, patience)
         raise AssertionError  # the loop ends by return or raise
@@ -224,7 +230,7 @@ class Index:
         if known is not None:
             try:
                 return self._settled.perform((known, row[1]))
-            except self.error as error:
+            except Exception as error:  # it may be of another's row, whatever it is
                 if self._database.may_be_done(error):
                     raise
         return self._insert_all([row])[0]
@@ -304,14 +310,14 @@ class Index:
                 found, notes = self._replace(header, placement, items, seen)
                 break
             except (self._database.integrity_error, RowVanishedError):
-                self._others_were_faster(header, attempt)
+                self._others_were_faster(header, attempt, patience)
             except self.error as error:
                 header = self._for_another_attempt(header, error, patience)
         if len(seen) > 1 and seen[-1].path == placement.path:
             seen.pop()  # it is ours: the attempt before had come through
         old = seen[-1] if seen else None
         if old is not None and old.series_key != found.key:
-            self._prune(series.c.id == old.series_key)
+            notes = [*notes, *self._pruned(old.series_key)]
         replaced = old.path if old else None
         uids = (header.study_instance_uid, header.series_instance_uid)
         return Added(*uids, tuple(notes), replaced)
@@ -344,13 +350,24 @@ class Index:
                 self.hierarchy.read_again(cursor, seen[-1].study_key)
         return found, notes
 
-    def _others_were_faster(self, header: Header, attempt: int) -> None:
+    def _pruned(self, series_key: int) -> list[str]:
+        """Remove what a replaced instance belonged to if it is empty; notes, of a failure.
+
+        Its object is in its new place by then, so that the store has succeeded all the same.
+        """
+        try:
+            self._prune(series.c.id == series_key)
+        except (SQLAlchemyError, self.error) as error:
+            return [f"its old series may be empty, `lfscp check` removes it: {reason_of(error)}"]
+        return []
+
+    def _others_were_faster(self, header: Header, attempt: int, patience: Patience) -> None:
         """Another node added the same study, or deleted our series, in the meantime."""
         self._known.pop(_uids(header), None)
         if attempt > _ATTEMPTS:
-            raise OutOfResourcesError(
-                "index the instance", "other nodes keep changing its study", "send again"
-            ) from None
+            kind = InDoubtError if patience.may_be_done else OutOfResourcesError
+            reason = "other nodes keep changing its study"
+            raise kind("index the instance", reason, "send again") from None
         if attempt > 1:
             time.sleep(random.uniform(0, _STEP_S * attempt))  # noqa: S311 - out of step
 
@@ -374,6 +391,10 @@ class Index:
 
     def find(self, sop_instance_uid: str) -> Existing | None:
         """The row of one instance."""
+        return self._find(sop_instance_uid, Patience())
+
+    def _find(self, sop_instance_uid: str, of_store: Patience) -> Existing | None:
+        """The same, for a store whose row may be there although that failed."""
         patience = self._database.patience()
         while True:
             try:
@@ -382,7 +403,7 @@ class Index:
                 return Existing.of_row(row) if row else None
             except (self._database.error, SQLAlchemyError) as error:
                 if not patience.allows(error):
-                    raise self._out_of_resources(error, Patience()) from None
+                    raise self._out_of_resources(error, of_store) from None
 
     def select(
         self, unique_keys: Mapping[Level, Sequence[str]], interruption: Interruption

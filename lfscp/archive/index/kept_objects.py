@@ -30,7 +30,7 @@ def keep_arrived(index: Index, stored_uid: str, header: Header, placement: Place
         stored_uid: SOP Instance UID of the object that was made of it.
         header: of the object as it came.
     Raises:
-        ArchiveError: the index cannot be written to.
+        ArchiveError: the index cannot be written to; InDoubtError: perhaps it was.
     """
     values = {
         "sop_instance_uid": stored_uid,
@@ -45,7 +45,7 @@ def keep_arrived(index: Index, stored_uid: str, header: Header, placement: Place
         "calling_ae_title": placement.calling_ae_title,
         "kept_at": wall_ms(),
     }
-    with index.doing("write to the index"), index.writing() as connection:
+    with index.doing("write to the index", commits=True), index.writing() as connection:
         connection.execute(insert(kept_object).values(values))
 
 

@@ -159,6 +159,41 @@ def test_replace_into_another_study_leaves_no_empty_one(
         assert archive.store(received(2)).outcome is StoreOutcome.STORED
 
 
+NO_SERIES_IS_DELETED = {
+    "sqlite": (
+        "CREATE TRIGGER kept BEFORE DELETE ON series BEGIN SELECT RAISE(ABORT, 'it fails'); END",
+        "DROP TRIGGER kept",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION fail() RETURNS trigger AS "
+        "'BEGIN RAISE EXCEPTION ''it fails''; END' LANGUAGE plpgsql",
+        "CREATE TRIGGER kept BEFORE DELETE ON series FOR EACH ROW EXECUTE FUNCTION fail()",
+        "DROP FUNCTION fail CASCADE",
+    ),
+}
+
+
+def test_a_replacement_counts_though_the_series_that_it_leaves_empty_cannot_be_removed(
+    tmp_path: Path, open_archive: OpenArchive
+) -> None:
+    with open_archive(tmp_path, duplicates="replace") as archive:
+        archive.store(received(1))
+        *refuse, allow = NO_SERIES_IS_DELETED[archive.index.dialect.name]
+        with archive.index.writing() as connection:
+            for statement in refuse:
+                connection.exec_driver_sql(statement)
+        moved = received(1, SeriesInstanceUID="1.2.3.2")
+        stored = archive.store(moved)
+        assert stored.outcome is StoreOutcome.REPLACED
+        assert "it fails" in "; ".join(stored.notes)
+        (row,) = instances(archive)
+        assert (row.series_uid, row.path.exists()) == ("1.2.3.2", True)
+        assert list(check(archive)) == []
+        assert archive.store(moved).outcome is StoreOutcome.IDENTICAL
+        with archive.index.writing() as connection:
+            connection.exec_driver_sql(allow)
+
+
 @pytest.mark.parametrize(
     "values",
     [{"pixels": b"\1" * 64}, {"StudyInstanceUID": "1.2.4", "SeriesInstanceUID": "1.2.4.1"}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from sqlalchemy import select
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.arrival import Arrival
 from lfscp.archive.correcting import Correction
-from lfscp.archive.errors import DuplicateRejectedError
+from lfscp.archive.errors import DuplicateRejectedError, InDoubtError
 from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.schema import study
 from lfscp.config.coercion import CoercionSection
 from lfscp.dicom.errors import DatasetError
 from lfscp.rules.coercion.reading import read_coercions
 from tests.support.archive_datasets import received
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.postgresql_server import PostgreSQLServer
 
 LARGE = 5 << 20
 
@@ -117,3 +120,49 @@ def test_an_object_that_was_corrected_since_stays_so_when_it_comes_again(
         assert {keyword: str(found[keyword].value) for keyword in changes} == changes
         with archive.index.engine.connect() as connection:
             assert len(connection.execute(select(study.c.id)).all()) == 1
+
+
+def test_an_original_is_there_when_the_answer_to_its_commit_was_lost(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    """The object is sent again, and the original is not kept again: its row is there."""
+    proxy = CuttingProxy(postgresql_server.port)
+    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
+    cutting = threading.Thread(target=lambda: proxy.held.wait(60) and proxy.cut(), daemon=True)
+    try:
+        with Archive.open(tmp_path, index_url=url, durability="os") as archive:
+            arrange(archive, set={"PatientID": "NEW"})
+            proxy.hold_after("INSERT INTO kept_object", "COMMIT")
+            cutting.start()
+            with pytest.raises(InDoubtError):
+                archive.store(received(1))
+            assert archive.store(received(1)).outcome is StoreOutcome.IDENTICAL
+            (original,) = kept(archive)
+            assert dcmread(archive.files.path(original["path"])).PatientID == "P1"
+    finally:
+        proxy.close()
+
+
+def test_the_file_of_an_original_that_has_no_row_goes(
+    postgresql_server: PostgreSQLServer,
+    postgresql_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lfscp.archive.in_doubt.SETTLED_AFTER_S", 0.0)
+    proxy = CuttingProxy(postgresql_server.port)
+    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
+    cutting = threading.Thread(target=lambda: proxy.held.wait(60) and proxy.cut(), daemon=True)
+    try:
+        with Archive.open(tmp_path, index_url=url, durability="os") as archive:
+            arrange(archive, set={"PatientID": "NEW"})
+            proxy.hold_after("INSERT INTO kept_object")
+            cutting.start()
+            with pytest.raises(InDoubtError):
+                archive.store(received(1))
+            archive.store(received(2))
+            (original,) = kept(archive)
+            rows = {archive.index.find(f"1.2.3.1.{number}").path for number in (1, 2)}
+            assert set(archive.files.walk()) == {original["path"], *rows}
+    finally:
+        proxy.close()

@@ -15,14 +15,17 @@ from functools import cached_property
 from typing import Any, Final, cast
 
 import psycopg
+from psycopg import generators
 from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.index.database.prepared_cursor import PreparedCursor
 
 _LIBPQ_WITH_CHUNKS: Final = 170000
 _CHUNK_ROWS: Final = 500
+_CANCEL_S: Final = 5.0
 _READ_ONLY: Final = "25006"  # the primary has become a standby: another one is the primary now
 # Of the server or this session: it is about to end, or does not exist any longer.
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", _READ_ONLY})
@@ -51,6 +54,17 @@ class DriverConnection(psycopg.Connection[Any]):
         if self.interruption is not None:
             gen = self._interruptible(gen, self.interruption)
         return super().wait(gen, *args, **options)
+
+    def wait_for_sent(self) -> PGresult:
+        """Wait for the result of what was sent; if that is interrupted, the server ends it too."""
+        try:
+            results: list[PGresult] = self.wait(generators.execute(self.pgconn))
+            return results[-1]
+        except BaseException:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                with contextlib.suppress(psycopg.Error):
+                    self.cancel_safe(timeout=_CANCEL_S)
+            raise
 
     def _interruptible(self, gen: PQGen[RV], interruption: Interruption) -> PQGen[RV]:
         try:
@@ -193,15 +207,26 @@ class Reader:
     def _stream(
         self, connection: DriverConnection, sql: str, parameters: Sequence[Any]
     ) -> Generator[Any, None, None]:
-        if self._finds_one:  # to plan it anew would take longer than to run it
-            yield from connection.prepared.execute(sql, parameters)
-            return
         connection.interruption = self._interruption
         try:
+            if self._finds_one:  # to plan it anew would take longer than to run it
+                yield from self._find(connection, sql, parameters)
+                return
             with connection.cursor() as cursor:
                 yield from cursor.stream(sql, parameters, size=_ROWS_AT_A_TIME)
         finally:
             connection.interruption = None
+
+    def _find(
+        self, connection: DriverConnection, sql: str, parameters: Sequence[Any]
+    ) -> Iterator[Any]:
+        """The rows, which are few; it may have to wait for a lock, and be interrupted then."""
+        cursor = connection.prepared
+        cursor.wait = connection.wait_for_sent if self._interruption is not None else None
+        try:
+            return iter(cursor.execute(sql, parameters))
+        finally:
+            cursor.wait = None
 
 
 _ROWS_AT_A_TIME: Final = _CHUNK_ROWS if psycopg.pq.version() >= _LIBPQ_WITH_CHUNKS else 1

@@ -45,8 +45,15 @@ _PLANNING: Final = (
     "SELECT set_config('random_page_cost', '2', false)"
     " WHERE current_setting('random_page_cost') = '4'"
 )
-# A serialisation failure, a deadlock, a lock that was not had, too many connections.
-_PASSING: Final = frozenset({"40001", "40P01", "55P03", "53300"})
+# A statement that waits for a lock would be committed long after its client is gone. Not every
+# server can look: one before 14 cannot, nor one on some operating systems.
+_LOOKING: Final = (
+    "SELECT set_config('client_connection_check_interval', '2s', false)"
+    " WHERE current_setting('client_connection_check_interval', true) = '0'"
+)
+# A prepared statement that is to be made again, a serialisation failure, a deadlock, a lock that
+# was not had, too many connections.
+_PASSING: Final = frozenset({"26000", "40001", "40P01", "55P03", "53300"})
 
 
 class _WithoutNul(StrDumper):
@@ -108,6 +115,8 @@ class PostgreSQLDatabase(Database):
             for name, value in settings.items():
                 connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             connection.execute(_PLANNING)
+            with contextlib.suppress(psycopg.DataError):
+                connection.execute(_LOOKING)
         except psycopg.Error as error:
             raise CannotConnectError(str(error)) from None
         connection.autocommit = autocommit
@@ -164,7 +173,8 @@ class PostgreSQLDatabase(Database):
             statement.run(connection.prepared, values)
 
     def may_be_done(self, error: BaseException) -> bool:
-        return is_lost(error)
+        original = error.orig if isinstance(error, DBAPIError) else error
+        return is_lost(original) and not isinstance(original, CannotConnectError)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -233,10 +243,10 @@ def _connect_options(url: URL, timeout_s: float) -> dict[str, Any]:
     options = {
         "connect_timeout": max(2, min(_CONNECT_TIMEOUT_S, round(timeout_s))),
         "application_name": "lfscp",
-        "client_encoding": "utf8",
         "keepalives_idle": 5,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": round(timeout_s * 1000),
     }
-    return {name: value for name, value in options.items() if name not in url.query}
+    given = {name: value for name, value in options.items() if name not in url.query}
+    return {**given, "client_encoding": "utf8"}  # in which prepared_cursor.py reads and writes

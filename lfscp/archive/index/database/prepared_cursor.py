@@ -13,13 +13,17 @@ from decimal import Decimal
 from typing import Any, Final
 
 import psycopg
-from psycopg.pq import DiagnosticField, ExecStatus, Format
+from psycopg.errors import InvalidSqlStatementName
+from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 _MARK: Final = re.compile("%[s%]")
 _DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 MAX_PREPARED: Final = 256  # which take memory of the server
 _ENCODING: Final = "utf-8"
+_UNKNOWN: Final = b"26000"
+_NOT_SUPPORTED: Final = b"0A000"
+_CHECKS_PLAN: Final = b"RevalidateCachedQuery"  # the server's function; its message is translated
 _INTEGER: Final[Callable[[bytes], Any]] = int
 # By the type's number in PostgreSQL; everything else is text.
 _READ: Final = {
@@ -38,11 +42,16 @@ class PreparedCursor:
 
     Attributes:
         rowcount: how many rows the last statement has changed or found.
+        wait: gives the result of what was sent, for a statement that may be interrupted; None for
+            one that is waited for in libpq, which takes less time and hears of nothing else.
     """
+
+    wait: Callable[[], PGresult] | None = None
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._pgconn: PGconn = connection.pgconn
         self._names: dict[str, bytes] = {}
+        self._prepared = 0
         self._rows: Iterator[tuple[Any, ...]] = iter(())
         self.rowcount = 0
 
@@ -56,14 +65,21 @@ class PreparedCursor:
         Args:
             sql: with `%s` where its values go.
         Raises:
-            psycopg.Error: it failed.
+            psycopg.Error: it failed; InvalidSqlStatementName: it is to be done again, with its
+                transaction.
+            TypeError: it does not take such a value.
         """
-        name = self._names.get(sql) or self._prepare(sql)
-        formats = None
-        encoded = [_encoded(value) for value in values]
+        encoded, formats = [_encoded(value) for value in values], None
         if bytes in map(type, values):
             formats = [Format.BINARY if type(each) is bytes else Format.TEXT for each in values]
-        result = self._pgconn.exec_prepared(name, encoded, formats)
+        result = self._run(sql, encoded, formats)
+        if result.status not in _DONE and _has_no_plan(result):
+            self._names.clear()
+            if self._pgconn.transaction_status == TransactionStatus.IDLE:
+                result = self._run(sql, encoded, formats)
+            if _has_no_plan(result):
+                self._names.clear()
+                raise InvalidSqlStatementName(result.get_error_message(_ENCODING))
         _require(result)
         self.rowcount = result.command_tuples or 0
         self._rows = iter(_rows(result)) if result.ntuples else iter(())
@@ -85,12 +101,25 @@ class PreparedCursor:
         """The rows that are left."""
         return list(self._rows)
 
+    def _run(self, sql: str, encoded: list[bytes], formats: list[Format] | None) -> PGresult:
+        name = self._names.get(sql) or self._prepare(sql)
+        if self.wait is None:
+            return self._pgconn.exec_prepared(name, encoded, formats)
+        self._pgconn.send_query_prepared(name, encoded, formats)
+        return self.wait()
+
     def _prepare(self, sql: str) -> bytes:
         if len(self._names) >= MAX_PREPARED:
             self.run(b"DEALLOCATE ALL")
             self._names.clear()
-        name = f"lfscp_{len(self._names)}".encode()
-        _require(self._pgconn.prepare(name, _numbered(sql).encode()))
+        name = f"lfscp_{self._prepared}".encode()
+        self._prepared += 1  # whatever becomes of it: no name is given twice
+        command = _numbered(sql).encode()
+        if self.wait is None:
+            _require(self._pgconn.prepare(name, command))
+        else:
+            self._pgconn.send_prepare(name, command)
+            _require(self.wait())
         self._names[sql] = name
         return name
 
@@ -109,9 +138,21 @@ def _numbered(sql: str) -> str:
 
 def _encoded(value: Any) -> bytes:
     """A value as PostgreSQL takes it. A text that is stored has no NUL, so none is found by one."""
-    if type(value) is str:
+    if isinstance(value, str):
         return (value.replace("\0", "\ufffd") if "\0" in value else value).encode()
-    return value if type(value) is bytes else b"%d" % value
+    if isinstance(value, int):
+        return b"%d" % value
+    if type(value) is bytes:
+        return value
+    raise TypeError(f"a statement takes no {type(value).__name__}")
+
+
+def _has_no_plan(result: PGresult) -> bool:
+    """Whether the server has forgotten a statement, or a column is of another type by now."""
+    state = result.error_field(DiagnosticField.SQLSTATE)
+    if state == _NOT_SUPPORTED:
+        return result.error_field(DiagnosticField.SOURCE_FUNCTION) == _CHECKS_PLAN
+    return state == _UNKNOWN
 
 
 def _require(result: PGresult) -> None:

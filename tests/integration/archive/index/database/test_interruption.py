@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import update
 
@@ -17,7 +18,7 @@ from lfscp.archive.query.find import find
 from lfscp.archive.query.keys import Texts
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.query.selection import PACKED, Selection
-from lfscp.dicom.values.attributes import Level
+from lfscp.dicom.values.attributes import UNIQUE_KEY, Level
 from tests.support.archive_datasets import received
 from tests.support.index_rows import IMPLICIT, identifier
 
@@ -69,6 +70,26 @@ def test_a_statement_that_gives_no_rows_is_interrupted(archive: Archive) -> None
     ):
         list(cursor.execute(LONG, ()))
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("level", ["STUDY", "IMAGE"])
+def test_a_query_for_one_that_waits_for_a_table_is_interrupted(
+    postgresql_url: str, tmp_path: Path, looks_always: None, level: str
+) -> None:
+    options = {"transfer_syntax_uid": IMPLICIT, "retrieve_ae_title": "LFSCP"}
+    uid = {"STUDY": "1.2.3", "IMAGE": "1.2.3.1.1"}[level]
+    query = asking(level, **{UNIQUE_KEY[Level(level)].keyword: uid})
+    with Archive.open(tmp_path, durability="os", index_url=postgresql_url) as archive:
+        archive.store(received(1))
+        assert len(list(archive.find(query, **options))) == 1
+        with psycopg.connect(postgresql_url.replace("+psycopg", "")) as other:
+            other.execute("LOCK TABLE study, instance")
+            other.execute("SET idle_in_transaction_session_timeout = '20s'")  # it hangs no longer
+            is_unwanted, _ = after(2)
+            with pytest.raises(InterruptionError):
+                list(archive.find(query, interruption=Interruption(is_unwanted), **options))
+            other.rollback()
+        assert len(list(archive.find(query, **options))) == 1
 
 
 def test_what_comes_next_is_not_interrupted(archive: Archive) -> None:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
 from lfscp.archive.archive import Archive, StoreOutcome
-from lfscp.archive.errors import ArchiveError, OutOfResourcesError
+from lfscp.archive.errors import ArchiveError, InDoubtError, OutOfResourcesError
 from lfscp.archive.index import migrations
 from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.nodes import Membership, nodes
 from lfscp.archive.query.query import Model, parse_query
-from lfscp.archive.upkeep.check import check
+from lfscp.archive.upkeep.check import Difference, check
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import EXPLICIT, encoded, received
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgresql_server import PostgreSQLServer, binaries
 from tests.support.schema_differences import differences
 
@@ -218,6 +221,22 @@ def test_what_an_administrator_says_of_the_disk_counts(
         assert connection.exec_driver_sql("SHOW random_page_cost").scalar() == expected
     index.close()
     postgresql_server.sql(f"ALTER DATABASE {database} RESET random_page_cost")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("encoding", ["latin1", "sql_ascii"])
+def test_an_encoding_in_the_url_changes_no_text(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path, encoding: str
+) -> None:
+    url = f"{postgresql_url}?client_encoding={encoding}"
+    of = {"SpecificCharacterSet": "ISO_IR 192", "StudyDescription": "Schädel 山"}
+    with Archive.open(tmp_path, index_url=url) as archive:
+        for number in range(3):
+            archive.store(received(number, **of, ImageComments="Übersicht"))
+    database = postgresql_url.rpartition("/")[2]
+    assert postgresql_server.sql("SELECT study_description FROM study", database) == [
+        ("Schädel 山",)
+    ]
 
 
 def test_a_query_that_is_cut_leaves_its_connection_to_the_next(
@@ -462,64 +481,6 @@ def test_a_server_that_stays_away_is_out_of_resources(
         assert list(check(archive)) == [], "what was not acknowledged has left nothing"
 
 
-class CuttingProxy:
-    """Stands before a server; `cut` lets no answer through any more and ends the connections."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
-        self._holds = threading.Event()
-        self.held = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def hold(self) -> None:
-        """From now on, keep the server's answers; those who wait for one hear nothing."""
-        self._holds.set()
-
-    def cut(self) -> None:
-        """End all connections, and serve new ones properly."""
-        self._holds.clear()
-        while self._open:
-            end(self._open.pop())
-
-    def close(self) -> None:
-        self._listener.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                return
-            self._open += [client, server]
-            for source, target in ((client, server), (server, client)):
-                threading.Thread(
-                    target=self._forward, args=(source, target, source is server), daemon=True
-                ).start()
-
-    def _forward(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                if is_answer and self._holds.is_set():
-                    self.held.set()  # the server has done it, and nobody hears of it
-                    continue
-                target.sendall(data)
-        except OSError:
-            pass
-        end(source)
-        end(target)
-
-
-def end(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-    connection.close()
-
-
 @pytest.mark.parametrize("duplicates", ["keep", "replace"])
 def test_a_commit_whose_answer_is_lost_counts_once(
     postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path, duplicates: str
@@ -550,3 +511,97 @@ def test_a_commit_whose_answer_is_lost_counts_once(
             assert list(check(archive)) == []
     finally:
         proxy.close()
+
+
+def test_a_file_stays_when_the_server_goes_again_before_it_tells_of_the_row(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    proxy = CuttingProxy(postgresql_server.port)
+    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
+    try:
+        with Archive.open(tmp_path, index_url=url, index_timeout_s=2.0) as archive:
+            archive.store(received(1))
+            proxy.hold_after("COMMIT")
+            proxy.end_at("ROLLBACK")  # after a unique violation, by its own row
+
+            def store() -> None:
+                with pytest.raises(InDoubtError):
+                    archive.store(received(2, SeriesInstanceUID="1.2.3.2"))
+
+            def cut() -> None:
+                assert proxy.held.wait(JOIN_S)
+                proxy.cut()
+
+            in_parallel(store, cut)
+            path = archive.files.root / "1.2.3/1.2.3.2/1.2.3.1.2.dcm"
+            database = postgresql_url.rpartition("/")[2]
+            rows = postgresql_server.sql("SELECT count(*) FROM instance", database)
+            assert (rows, path.exists()) == ([(2,)], True)
+    finally:
+        proxy.close()
+
+
+def test_a_statement_of_a_client_that_is_gone_ends_while_it_waits(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    """Else it would be committed long after: the file of a store in doubt is gone by then."""
+    database = postgresql_url.rpartition("/")[2]
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    proxy = CuttingProxy(postgresql_server.port)
+    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
+
+    def count(expected: int) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while postgresql_server.sql(waiting, database) != [(expected,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    try:
+        with (
+            Archive.open(tmp_path, index_url=url, index_timeout_s=0.5) as archive,
+            psycopg.connect(postgresql_url.replace("+psycopg", "")) as other,
+        ):
+            archive.store(received(1))
+            other.execute("SELECT id FROM series FOR UPDATE")
+
+            def store() -> None:
+                with pytest.raises(InDoubtError):
+                    archive.store(received(2))
+
+            def go() -> None:
+                count(1)
+                time.sleep(0.5)  # alone by then, without a limit of the wait
+                proxy.close()
+
+            in_parallel(store, go)
+            count(0)
+            other.rollback()
+        assert postgresql_server.sql("SELECT count(*) FROM instance", database) == [(1,)]
+    finally:
+        proxy.close()
+
+
+def test_a_store_that_ctrl_c_ends_leaves_no_row_without_its_file(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    """As `lfscp import` does it, in the main thread."""
+    database = postgresql_url.rpartition("/")[2]
+    postgresql_server.sql(
+        "CREATE FUNCTION pause() RETURNS trigger AS "
+        "'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END' LANGUAGE plpgsql",
+        database,
+    )
+    with Archive.open(tmp_path, index_url=postgresql_url) as archive:
+        archive.store(received(1))
+        pause = "CREATE TRIGGER pause BEFORE INSERT ON instance EXECUTE FUNCTION pause()"
+        postgresql_server.sql(pause, database)
+        ending = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        ending.start()
+        with pytest.raises(KeyboardInterrupt):
+            archive.store(received(2))
+        ending.join()
+        postgresql_server.sql("DROP FUNCTION pause CASCADE", database)
+        assert {each.problem for each in check(archive)} <= {Difference.LEFT_OVER}

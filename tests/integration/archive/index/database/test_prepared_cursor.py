@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydicom.uid import UID
 
 from lfscp.archive.index.database.prepared_cursor import MAX_PREPARED, PreparedCursor
 from tests.support.postgresql_server import PostgreSQLServer
@@ -106,3 +107,49 @@ def test_a_lost_connection_is_an_operational_error_and_closed(
     with pytest.raises(psycopg.OperationalError):
         cursor.execute("SELECT %s::BIGINT", [1])
     assert connection.closed
+
+
+def test_values_of_a_kind_of_their_own_go_in(connection: Connection) -> None:
+    cursor = PreparedCursor(connection)
+    cursor.execute("SELECT %s::TEXT, %s::BIGINT", [UID("1.2.3"), True])
+    assert cursor.fetchall() == [("1.2.3", 1)]
+
+
+@pytest.mark.parametrize("value", [1.7, Decimal("1.7"), ["a"], None])
+def test_a_value_that_would_go_in_as_another_is_refused(connection: Connection, value: Any) -> None:
+    with pytest.raises(TypeError):
+        PreparedCursor(connection).execute("SELECT %s::BIGINT", [value])
+
+
+@pytest.mark.parametrize(
+    "change", ["ALTER TABLE kept ALTER content TYPE TEXT USING '?'", "DEALLOCATE ALL"]
+)
+def test_a_statement_is_prepared_again_after_a_change_of_its_table(
+    connection: Connection, change: str
+) -> None:
+    cursor = PreparedCursor(connection)
+    find = "SELECT id, content FROM kept WHERE id = %s::BIGINT"
+    assert cursor.execute(find, [1]).fetchone() is None
+    connection.execute(change)
+    cursor.execute("INSERT INTO kept VALUES (%s::BIGINT)", [1])
+    assert cursor.execute(find, [1]).fetchone() == (1, None)
+    assert cursor.execute(find, [1]).fetchone() == (1, None)
+
+
+@pytest.mark.parametrize(
+    "change", ["ALTER TABLE kept ALTER content TYPE TEXT USING '?'", "DEALLOCATE ALL"]
+)
+def test_a_transaction_is_to_be_done_again_after_a_change_of_its_table(
+    connection: Connection, change: str
+) -> None:
+    cursor = PreparedCursor(connection)
+    find = "SELECT id, content FROM kept WHERE id = %s::BIGINT"
+    cursor.execute(find, [1])
+    connection.execute(change)
+    cursor.run(b"BEGIN")
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        cursor.execute(find, [1])
+    cursor.run(b"ROLLBACK")
+    cursor.run(b"BEGIN")
+    assert cursor.execute(find, [1]).fetchone() is None
+    cursor.run(b"COMMIT")

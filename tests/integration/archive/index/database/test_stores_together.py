@@ -12,9 +12,12 @@ import psycopg
 import pytest
 
 from lfscp.archive.archive import Archive, StoreOutcome
+from lfscp.archive.store.object_store import Placement
 from lfscp.archive.upkeep.check import check
+from lfscp.dicom.reading.header import read_header
 from lfscp.dicom.values.attributes import Level
-from tests.support.archive_datasets import received
+from tests.support.archive_datasets import EXPLICIT, encoded, received
+from tests.support.postgresql_server import PostgreSQLServer
 
 JOIN_S = 60.0
 
@@ -103,3 +106,47 @@ def test_an_object_of_a_series_that_another_node_deleted_makes_it_again(
     assert [each.join() for each in threads] == [{StoreOutcome.STORED: 10}] * 2
     assert archive.statistics().instances == 2 + 20
     assert list(check(archive)) == []
+
+
+def test_stores_go_on_when_the_server_takes_no_more_connections(
+    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    name = postgresql_url.rpartition("/")[2]
+    postgresql_server.sql("DROP ROLE IF EXISTS limited")
+    postgresql_server.sql("CREATE ROLE limited LOGIN")
+    postgresql_server.sql(
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO limited;"
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO limited",
+        name,
+    )
+    url = postgresql_url.replace("lfscp@", "limited@", 1)
+    with Archive.open(tmp_path, index_url=url, durability="os", index_timeout_s=1.0) as archive:
+        archive.store(received(1))
+        postgresql_server.sql("ALTER ROLE limited CONNECTION LIMIT 1")
+        assert Storing(archive, "1.2.3", range(2, 12)).join() == {StoreOutcome.STORED: 10}
+    postgresql_server.sql("DROP OWNED BY limited", name)
+    postgresql_server.sql("DROP ROLE limited")
+
+
+def test_a_row_that_cannot_be_sent_to_the_server_fails_alone(
+    archive: Archive, postgresql_url: str
+) -> None:
+    archive.store(received(1))
+    index, failed = archive.index, Counter[bool]()
+
+    def add(number: int) -> None:
+        path = f"{number}.dcm" if number % 4 else "\udcff"
+        header = read_header(encoded(number), EXPLICIT)
+        try:
+            index.add(header, Placement(path, EXPLICIT, 0, 1, 1, "", "SENDER"))
+        except UnicodeEncodeError:
+            failed[not number % 4] += 1
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(10, 30)]
+    with series_locked(postgresql_url, "1.2.3.1"):
+        for thread in threads:
+            thread.start()
+    for thread in threads:
+        thread.join(JOIN_S)
+    assert failed == {True: 5}
+    assert archive.statistics().instances == 1 + 15
