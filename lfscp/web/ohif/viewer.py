@@ -26,7 +26,10 @@ from lfscp.web.problems import Problem
 
 START_PAGE: Final = "index.html"
 # What both ports have: DICOMweb, the login with its files, the health checks.
-SHARED_PATHS: Final = re.compile(r"/(dicom-web|wado|static|login|logout|healthz|readyz)(/.*)?")
+SHARED_PATHS: Final = re.compile(
+    r"/(dicom-web|wado|static|login|logout|healthz|readyz)(/.*)?",
+    re.DOTALL,  # a path may have a line end in it
+)
 _HOST: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 _NOT_INSTALLED: Final = "OHIF is not installed; the administrator can run `lfscp ohif install`"
 _ROLE_OF_PAGE: Final = "/"

@@ -2,8 +2,10 @@
 
 Rules: only on plain connections of our own server, and only a body whose length is known. The event
 loop hands its part of the body over and reads no more until the body is given back. It waits
-whenever the client sends nothing, so a slow client keeps no thread. The limits of the connection go
-on: they look at what the kernel has received, and at who waits for whom.
+whenever the client sends nothing. A thread waits for a client only while this is fast; what a slow
+one sends gathers in the kernel for a moment, so that it keeps no thread, however it spreads its
+bytes. The limits of the connection go on: they look at what the kernel has received, and at who
+waits for whom.
 
 Built on uvicorn's `HttpToolsProtocol`; `tests/unit/web/security/test_uvicorn.py` lists what of it
 is used.
@@ -11,8 +13,10 @@ is used.
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +32,9 @@ RECEIVER: Final = "receiver"  # in it
 BLOCK_BYTES: Final = 512 << 10
 _AT_ONCE: Final = 16 << 20  # bytes, so that others have the thread in between
 _DRY_MS: Final = 5  # that a thread waits for more
+_FAST: Final = 8 << 20  # bytes for a second that a thread has waited
+_FEW: Final = 64 << 10  # bytes: who sends fewer at a time is slow
+_GATHER_S: Final = 0.02
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Feed = Callable[[memoryview], None]
@@ -48,6 +55,7 @@ class ReceivedBody:
         self._protocol = protocol
         self._cycle = protocol.cycle
         self._left = 0  # bytes
+        self._waited_s = 0.0  # by a thread, for what it receives at a time
         self.is_taken = False
         self.is_waiting = False
 
@@ -69,7 +77,10 @@ class ReceivedBody:
                 await run_in_threadpool(feed, memoryview(begun))
             while self._left:
                 await self._wait(sock)
+                before = self._left
                 await run_in_threadpool(self._receive, sock, feed)
+                if self._left and before - self._left < _FEW:
+                    await self._gather()
         finally:
             sock.close()
             self._give_back(self._left)
@@ -115,28 +126,41 @@ class ReceivedBody:
             loop.remove_reader(sock)
             self.is_waiting = False
 
+    async def _gather(self) -> None:
+        """Leave what a slow client sends to the kernel: each turn of a thread has its price."""
+        self.is_waiting = True
+        try:
+            await asyncio.sleep(_GATHER_S)
+        finally:
+            self.is_waiting = False
+
     def _receive(self, sock: socket.socket, feed: Feed) -> None:
-        """Receive until the client sends no more for a moment; for a thread."""
+        """Receive until the client sends no more for a moment, or little; for a thread."""
         poller = select.poll()
         poller.register(sock, select.POLLIN)
         place = memoryview(bytearray(min(self._left, BLOCK_BYTES)))
-        most = self._left - min(self._left, _AT_ONCE)
+        begun, self._waited_s = self._left, 0.0
+        most = begun - min(begun, _AT_ONCE)
         while self._left > most:
             block = place[: self._left]
-            count = self._fill(block, sock, poller)
+            count = self._fill(block, sock, poller, begun - self._left)
             if not count:
                 return
             self._left -= count
             feed(block[:count])
 
-    def _fill(self, block: memoryview, sock: socket.socket, poller: select.poll) -> int:
+    def _fill(
+        self, block: memoryview, sock: socket.socket, poller: select.poll, before: int
+    ) -> int:
         """Receive up to a block; what came before the client went counts.
 
+        Args:
+            before: bytes that the thread has received already.
         Raises:
             ClientDisconnect: the client is gone.
         """
         filled = 0
-        while filled < len(block) and poller.poll(_DRY_MS):
+        while filled < len(block) and self._has_more(poller, before + filled):
             count = 0 if self._is_gone else _receive_into(sock, block[filled:])
             if count == 0 and not filled:
                 raise ClientDisconnect
@@ -144,6 +168,17 @@ class ReceivedBody:
                 break
             filled += count
         return filled
+
+    def _has_more(self, poller: select.poll, received: int) -> bool:
+        """Whether the client has sent more; what has come decides how long a thread waits."""
+        if self._waited_s > _DRY_MS / 1000 + received / _FAST:
+            return bool(poller.poll(0))
+        self.is_waiting, begun = True, time.monotonic()
+        try:
+            return bool(poller.poll(_DRY_MS))
+        finally:
+            self.is_waiting = False
+            self._waited_s += time.monotonic() - begun
 
     @property
     def _is_gone(self) -> bool:

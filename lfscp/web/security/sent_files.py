@@ -89,14 +89,14 @@ class SentFiles:
         return True
 
     def _write(self, content: bytes) -> None:
-        if content and not self._cycle.disconnected:
+        if content and not self._is_gone:
             self._transport.write(content)
 
     async def _send_file(self, span: FileSpan) -> bool:
         at, end = span.offset, span.offset + span.size
         while at < end:
             await self._drain()
-            if self._cycle.disconnected or self._transport.is_closing():
+            if self._is_gone:
                 return True
             count = self._send_some(span.descriptor, at, min(end - at, _AT_ONCE))
             if not count:
@@ -116,6 +116,11 @@ class SentFiles:
             piece = os.pread(descriptor, min(most, _PIECE), at)
             self._transport.write(piece)
             return len(piece)
+
+    @property
+    def _is_gone(self) -> bool:
+        """Whether the client is; asyncio warns of each write behind that."""
+        return self._cycle.disconnected or self._transport.is_closing()
 
     async def _drain(self) -> None:
         """Wait until the connection's own buffer is empty: its bytes come first."""

@@ -198,7 +198,11 @@ class _ObjectPart:
     def finish(self) -> None:
         if not self._is_lost:
             self.spool.close()
-            self._behind.add(self._store)
+            try:
+                self._behind.add(self._store)
+            except BaseException:  # of the object before: nobody stores this one
+                self.spool.remove()
+                raise
 
     def fail(self, error: OperationError) -> None:
         if not self._is_lost:
@@ -219,7 +223,8 @@ class _ObjectPart:
             self._lose(error)
         except OSError as error:
             self._lose(_unreadable(error))
-        self.spool.remove()
+        finally:
+            self.spool.remove()
 
     def _try(self, act: Callable[[], None]) -> None:
         try:

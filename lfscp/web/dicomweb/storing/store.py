@@ -10,8 +10,10 @@ Source: PS3.18 section 10.5.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -78,6 +80,35 @@ class _WholeBody:
 _Reader = MultipartReader | _WholeBody
 
 
+class _Work:
+    """What threads do for one request: one thing at a time, and nothing behind the end.
+
+    A task that is called off waits for no thread: while the server stops, one may be at work still.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def do(self, act: Callable[[], None]) -> None:
+        """Do this, unless all is over.
+
+        Raises:
+            ClientDisconnect: it is.
+        """
+        with self._lock:
+            if self._is_over:
+                raise ClientDisconnect
+            act()
+
+    def end(self, act: Callable[[], None]) -> None:
+        """Do the last thing, once."""
+        with self._lock:
+            if not self._is_over:
+                self._is_over = True
+                act()
+
+
 async def _store(web: Web, request: Request, study_uid: str = "") -> Response:
     wanted = answer_type(request)
     content_type = _content_type(request)
@@ -85,23 +116,24 @@ async def _store(web: Web, request: Request, study_uid: str = "") -> Response:
     outcome = Outcome(web, base_url(request), address)
     root = Root(_root_type(content_type), content_type.parameters.get("start", ""))
     parts = ReceivedParts(web, outcome, root, visitor_of(request), study_uid)
+    work = _Work()
     try:
         reader = await run_in_threadpool(_reader, content_type, parts)
-        await _read(request, reader)
-        await run_in_threadpool(_finish, reader, parts)
+        await _read(request, reader, work)
+        await run_in_threadpool(work.do, partial(_finish, reader, parts))
     except BodyError as error:
-        await run_in_threadpool(parts.settle)
+        await run_in_threadpool(work.do, parts.settle)
         if not outcome.stored:
             LOG.warning("request refused", peer=address, reason=error.reason)
             raise Problem(error.status, error.reason) from None
-        await run_in_threadpool(parts.break_off, error)
+        await run_in_threadpool(work.do, partial(parts.break_off, error))
     except ClientDisconnect:
-        await run_in_threadpool(parts.settle)
+        await run_in_threadpool(work.do, parts.settle)
         detail = "the body ended too early; what was not whole was not stored"
         LOG.warning("request broke off", peer=address, stored=outcome.stored)
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
     finally:
-        await run_in_threadpool(_end, parts, outcome)
+        await _end(work, partial(_close, parts, outcome))
     return await run_in_threadpool(answer_of, outcome, wanted)
 
 
@@ -112,22 +144,24 @@ def _reader(content_type: ContentType, parts: Parts) -> _Reader:
     return _WholeBody(content_type.media_type, parts)
 
 
-async def _read(request: Request, reader: _Reader) -> None:
+async def _read(request: Request, reader: _Reader, work: _Work) -> None:
     """Read the body: in a thread, or else the next block comes while a thread works on one."""
     body = received_body(request)
     if body is not None:
-        await body.feed_to(reader.feed)
+        await body.feed_to(lambda block: work.do(partial(reader.feed, block)))
         return
-    work: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None
     try:
         async with aclosing(_blocks(request)) as blocks:
             async for block in blocks:
-                if work is not None:
-                    await work
-                work = asyncio.create_task(run_in_threadpool(_feed, reader, block))
+                if task is not None:
+                    await task
+                task = asyncio.create_task(
+                    run_in_threadpool(work.do, partial(_feed, reader, block))
+                )
     finally:
-        if work is not None:
-            await work
+        if task is not None:
+            await task
 
 
 def _feed(reader: _Reader, block: list[bytes]) -> None:
@@ -157,7 +191,15 @@ def _finish(reader: _Reader, parts: ReceivedParts) -> None:
         parts.finish()
 
 
-def _end(parts: ReceivedParts, outcome: Outcome) -> None:
+async def _end(work: _Work, last: Callable[[], None]) -> None:
+    try:
+        await run_in_threadpool(work.end, last)
+    except asyncio.CancelledError:  # the server stops: nobody waits for its event loop any more
+        work.end(last)
+        raise
+
+
+def _close(parts: ReceivedParts, outcome: Outcome) -> None:
     try:
         parts.close()
     finally:

@@ -30,8 +30,13 @@ class WorkBehind:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "lfscp-stow")
-        work, self._next = self._next, None
-        self._running = self._pool.submit(copy_context().run, work)
+        try:
+            self._running = self._pool.submit(copy_context().run, self._next)
+        except RuntimeError:  # the system starts no thread: who waits does it
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+            return
+        self._next = None
 
     def wait(self) -> None:
         """Wait until all is done; raises what it has raised."""

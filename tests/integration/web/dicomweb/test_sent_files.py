@@ -5,16 +5,20 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydicom import dcmread
 
-from lfscp.web.security.sent_files import FileSpan
+from lfscp.web.security.connection_limits import ConnectionLimits
+from lfscp.web.security.sent_files import FileSpan, sent_files
 from lfscp.web.server import HttpServer
 from tests.support.multipart_parts import parts_of
 from tests.support.retrieved_objects import as_file
@@ -181,3 +185,34 @@ def test_bytes_that_a_file_lacks_are_not_fetched(tmp_path: Path) -> None:
         FileSpan(file.fileno(), 10, 99_990).fetch()
         with pytest.raises(OSError, match="1 bytes shorter"):
             FileSpan(file.fileno(), 10, 99_991).fetch()
+
+
+def test_what_goes_to_a_client_that_left_is_no_news(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(1000))
+    has_left, done = threading.Event(), threading.Event()
+
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        with (tmp_path / "file").open("rb") as file:
+            spans = [FileSpan(file.fileno(), 0, 1000, b"before")] * 20
+            length = str(sum(each.total for each in spans)).encode()
+            headers = [(b"content-length", length)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            has_left.wait(WAIT_S)  # the event loop does not hear of it
+            assert await sent_files(scope).send(spans)  # type: ignore[union-attr]
+        done.set()
+
+    places = ConnectionLimits(10, 10, 30, 0)
+    server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
+    server.start()
+    assert server.wait(WAIT_S)
+    with socket.create_connection(server.address, WAIT_S) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sock.recv(1000)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    has_left.set()
+    assert done.wait(WAIT_S)
+    server.stop()
+
+    assert [each.message for each in caplog.records if each.name == "asyncio"] == []

@@ -13,6 +13,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from lfscp.observe import metrics
+from lfscp.web.security import received_bodies
 from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.received_bodies import received_body
 from lfscp.web.server import HttpServer
@@ -149,6 +150,48 @@ def test_clients_that_send_slowly_keep_no_threads():
             until(each, b"100 bytes")
             each.close()
         assert not app.gone.is_set()
+
+
+def test_clients_that_spread_their_bytes_keep_no_threads(monkeypatch):
+    monkeypatch.setattr(received_bodies, "_DRY_MS", 500)  # nothing else delays a byte so long
+    with serving() as (address, app, _):
+        slow = [connect(address, HEAD % (b"", LARGE) + b"x") for _ in range(THREADS + 5)]
+        with dripping(slow), connect(address, HEAD % (b"", LARGE)) as sock:
+            sock.sendall(bytes(LARGE))
+            until(sock, b"%d bytes" % LARGE)
+        assert not app.gone.is_set()
+        for each in slow:
+            each.close()
+
+
+def test_a_client_that_spreads_its_bytes_is_ended():
+    with serving(timeout_s=0.3, min_rate=20_000) as (address, app, places):
+        before = refused("slow_request")
+        with connect(address, HEAD % (b"", LARGE)) as sock, dripping([sock]):
+            until(sock, b"")
+        assert app.gone.wait(WAIT_S)
+        assert refused("slow_request") == before + 1
+        assert places.taken == 0
+
+
+@contextmanager
+def dripping(socks: list[socket.socket]) -> Iterator[None]:
+    """Each sends a byte again and again, sooner than a thread has waited for it."""
+    over = threading.Event()
+
+    def drip() -> None:
+        with suppress(OSError):
+            while not over.wait(0.001):
+                for each in socks:
+                    each.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("sent", [0, 1, 100_000])

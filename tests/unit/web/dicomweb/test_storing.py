@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +18,8 @@ from pydicom.encaps import generate_frames
 
 from lfscp.config.roles import Role
 from lfscp.dicom.part10.file_meta import part10_header
-from lfscp.web.dicomweb.storing import metadata, outcome
+from lfscp.web.actions.storing import store_spooled
+from lfscp.web.dicomweb.storing import metadata, outcome, parts
 from lfscp.web.security.roles import needed_role
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.web_app import HOME, serving
@@ -516,3 +518,22 @@ def test_documents_are_sent_as_gzip_to_those_who_take_it(client: TestClient) -> 
     assert len(items(answer, STORED)) == 11
     plain = post(client, many, **{"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3])
+def test_an_unexpected_error_leaves_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    numbers = count(1)
+
+    def store(*asked: Any) -> Any:
+        if next(numbers) == fails:
+            raise MemoryError
+        return store_spooled(*asked)
+
+    monkeypatch.setattr(parts, "store_spooled", store)
+    answer = post(client, body_of(file_of(1), file_of(2), file_of(3)))
+
+    assert answer.status_code == 500
+    assert left_over(client) == []
+    assert post(client, body_of(file_of(4))).status_code == 200

@@ -46,6 +46,22 @@ def test_one_piece_is_done_after_the_other():
     assert done == list(range(100))
 
 
+def test_without_another_thread_who_waits_does_it(monkeypatch):
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    behind, done = WorkBehind(), []
+    behind.add(lambda: done.append(threading.current_thread()))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        behind.start()
+        behind.add(lambda: done.append(2))
+        assert done == [threading.current_thread()]
+    behind.start()
+    behind.close()
+    assert done == [threading.current_thread(), 2]
+
+
 def test_what_one_raises_is_raised_to_who_adds_the_next():
     behind = WorkBehind()
     behind.add(lambda: [][0])

@@ -237,3 +237,8 @@ def test_a_public_url_that_is_none_is_refused(url):
 
     with pytest.raises(ValueError, match="a URL without a path"):
         Settings.model_validate({"ohif": {"public_url": url}})
+
+
+@pytest.mark.parametrize("path", ["/1%0A.2", "/1.2/series/%0A.3", "/1%0A/metadata", "/%0A/a.b"])
+def test_a_path_of_dicomweb_with_a_line_end_needs_a_login_too(guarded, path):
+    assert at_ohif(guarded).get(f"/dicom-web/studies{path}").status_code == 401
