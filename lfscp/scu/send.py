@@ -153,7 +153,10 @@ class _Sending:
                     reason = accepted.why_not(instance)
                     self._count(instance, SubOperationOutcome.FAILED, reason)
                 return
-            fruitless = 0 if transferred or self._is_unsent else fruitless + 1
+            if transferred:
+                fruitless = 0
+            elif not self._is_unsent:
+                fruitless += 1
             if fruitless == _MAX_FRUITLESS and todo:
                 reason = f"keeps ending the association: {self._why_broken}"
                 raise PeerError(PeerErrorKind.ABORTED, self._peer, reason)

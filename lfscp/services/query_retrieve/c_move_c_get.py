@@ -361,10 +361,10 @@ class _Move(_Retrieve):
                         break
                     self.count(outcome, instance)
                     yield self.pending()
-            if is_unsent or sent - len(todo) > self.counters.failed - before:
+            if sent - len(todo) > self.counters.failed - before:
                 fruitless = 0
-                continue
-            fruitless += 1
+            elif not is_unsent:
+                fruitless += 1
             if fruitless == 2 and todo:
                 raise DestinationError(f"associations with {self._destination} keep breaking")
 

@@ -19,14 +19,10 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.services import status
-from lfscp.services.sending.converted_bodies import (
-    Body,
-    ConvertedBodies,
-    UnsentError,
-    wanted_of,
-)
+from lfscp.services.sending.converted_bodies import Body, ConvertedBodies, UnsentError
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
+from lfscp.services.transcoding.ahead import wanted_of
 from lfscp.services.transcoding.decoding import DecodingError, needs_codec
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.scu.receiver import has_ended
@@ -195,7 +191,10 @@ class Sender:
             return SubOperationOutcome.FAILED, reason, ""
         if not instance.path.exists():
             # Perhaps a newer copy has replaced it; else the attempt says what is wrong.
-            instance = self.locate(instance) or instance
+            found = self.locate(instance)
+            if found is None:
+                self.bodies.close()  # what was made of an object that is gone is not sent
+            instance = found or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
             return SubOperationOutcome.FAILED, accepted.why_not(instance), ""
@@ -254,8 +253,8 @@ class Sender:
             begin = file.begin if isinstance(file, RemoteObject) else None
             yield FileSlice(file, offset, size, begin)
             return
-        with self.bodies.body(wanted_of(instance, wanted_syntax), self.look) as (body, was_kept):
-            if not was_kept and has_ended(association):
+        with self.bodies.body(wanted_of(instance, wanted_syntax), self.look) as (body, was_unsent):
+            if not was_unsent and has_ended(association):
                 raise UnsentError
             yield body
 

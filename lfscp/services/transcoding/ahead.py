@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from lfscp.archive.store.budget import LOOK_AGAIN_S
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.transcoding.dataset_conversion import Converted
 from lfscp.services.transcoding.decoding import TARGETS, converted, needs_codec
@@ -23,18 +25,39 @@ MAX_AHEAD: Final = min(4, len(os.sched_getaffinity(0)))
 
 
 class Wanted(NamedTuple):
-    """A stored object and the transfer syntax that its receiver takes; see `converted`."""
+    """A stored object and the transfer syntax that its receiver takes; see `converted`.
+
+    Args:
+        state: of its file now; what was prepared of another state is not sent.
+    """
 
     path: StoredFile
     stored_syntax: str
     wanted_syntax: str
     dataset_offset: int
     size: int
+    state: tuple[int, ...] = ()
 
     @property
     def is_decoded(self) -> bool:
         """Whether its pixels are decoded for the receiver."""
         return needs_codec(self.stored_syntax) and self.wanted_syntax in TARGETS
+
+
+def wanted_of(instance: StoredInstance, wanted_syntax: str) -> Wanted:
+    """An object that is to be sent in a transfer syntax."""
+    path, stored = instance.path, instance.transfer_syntax_uid
+    state = () if wanted_syntax == stored else _state_of(path)
+    return Wanted(path, stored, wanted_syntax, instance.dataset_offset, instance.size, state)
+
+
+def _state_of(path: StoredFile) -> tuple[int, ...]:
+    """What changes with the content of a file, or when it is gone; of a local one."""
+    if isinstance(path, Path):
+        with suppress(OSError):
+            state = path.stat()
+            return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+    return ()
 
 
 class _ClosedError(Exception):
@@ -65,10 +88,14 @@ class Ahead:
                 others are let go.
         """
         for each in [each for each in self._jobs if each not in wanted]:
-            self._jobs.pop(each).add_done_callback(_let_go)
+            self._drop(each)
         for each in wanted[1 : MAX_AHEAD + 1]:
             if each.is_decoded and each not in self._jobs:
-                self._jobs[each] = self._begun(each)
+                try:
+                    self._jobs[each] = self._begun(each)
+                except RuntimeError:  # the system has no thread left: all in their turn
+                    self._end_threads()
+                    return
 
     @contextmanager
     def converted(self, wanted: Wanted, look: Callable[[], None]) -> Iterator[Converted]:
@@ -76,7 +103,7 @@ class Ahead:
         with ExitStack() as kept:
             made = self._taken(wanted, look, kept)
             if made is None:
-                path, stored, syntax, offset, _ = wanted
+                path, stored, syntax, offset = wanted[:4]
                 owner = self._owner
                 now = converted(path, stored, syntax, offset, look=look, owner=owner)
                 made = kept.enter_context(now)
@@ -85,10 +112,19 @@ class Ahead:
     def close(self) -> None:
         """Let go of all that was prepared; none is prepared afterwards."""
         self._is_closed = True
-        while self._jobs:
-            self._jobs.popitem()[1].add_done_callback(_let_go)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        for each in list(self._jobs):
+            self._drop(each)
+        self._end_threads()
+
+    def _drop(self, wanted: Wanted) -> None:
+        job = self._jobs.pop(wanted)
+        job.cancel()
+        job.add_done_callback(_let_go)
+
+    def _end_threads(self) -> None:
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _begun(self, wanted: Wanted) -> _Ready:
         if self._threads is None:
@@ -97,7 +133,7 @@ class Ahead:
             return self._threads.submit(self._convert, wanted)
 
     def _convert(self, wanted: Wanted) -> tuple[Converted, ExitStack]:
-        path, stored, syntax, offset, _ = wanted
+        path, stored, syntax, offset = wanted[:4]
         with ExitStack() as opened:
             made = converted(
                 path, stored, syntax, offset, look=self._look, owner=self._owner, in_memory=True

@@ -34,7 +34,7 @@ from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.transcoding.decoded import DecodingError, MoreMemoryNeededError
 from lfscp.services.transcoding.decoded_pixels import bytes_of, decoded_pixels
 from lfscp.services.transcoding.decoding_memory import MEMORY
-from lfscp.services.transcoding.frames import Finish, Frames
+from lfscp.services.transcoding.frames import Finish, Frames, not_held
 from lfscp.services.transcoding.native_conversion import converted_pieces
 from lfscp.services.transcoding.parallel_codecs import ParallelCodecs
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
@@ -101,7 +101,8 @@ class Conversion:
         self._decodes = needs_codec(dataset.transfer_syntax_uid) and wanted_syntax in TARGETS
         has_pixels = element is not None and element.tag == PIXEL_DATA
         is_there = has_pixels and element is not None and element.begin != element.end
-        self._frames = Frames(dataset, self._decode) if self._decodes and is_there else None
+        decode = not_held(self._decode)
+        self._frames = Frames(dataset, decode) if self._decodes and is_there else None
         self._small = _bytes_beside_pixels(dataset, element)
         self._working_set = self._frames.working_set() if self._frames else 2 * _STEP
         self._reservation: Reservation | None = None
@@ -147,7 +148,10 @@ class Conversion:
                 except (DecodingError, DatasetError, MemoryError) as error:
                     refusal = anew(error)
             if refusal is not None:
-                raise refusal
+                try:
+                    raise refusal
+                finally:
+                    del refusal  # else it holds this frame, which holds it
             file.seek(0)
             file.truncate()
 

@@ -31,6 +31,7 @@ from lfscp.services.transcoding.frames import (
     Finish,
     Frames,
     decoder_of,
+    not_held,
 )
 
 _PIECE: Final = 1 << 18
@@ -76,7 +77,7 @@ class DecodedFrames:
         self._memory = 0
         self._for_frame = ExitStack()
         try:
-            self._frames = Frames(dataset, self._decode, as_described=True)
+            self._frames = Frames(dataset, not_held(self._decode), as_described=True)
             self._layout = size_of(self._frames.image) if is_moved(self._frames.image) else 0
         except DatasetError as error:
             raise DecodingError(error.reason) from None
@@ -121,7 +122,10 @@ class DecodedFrames:
             if isinstance(refusal, DatasetError):
                 raise DecodingError(refusal.reason)
             if refusal is not None:
-                raise refusal
+                try:
+                    raise refusal
+                finally:
+                    del refusal  # else it holds this frame, which holds it
             file.seek(0)
             file.truncate()
 

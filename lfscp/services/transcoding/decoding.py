@@ -149,4 +149,7 @@ def _conversion(
             refusal = anew(error)
         else:
             return conversion
-    raise refusal
+    try:
+        raise refusal
+    finally:
+        del refusal  # else it holds this frame, which holds it

@@ -7,6 +7,7 @@ Source: PS3.5 sections 8.1, 8.2 and annex A.4.
 
 from __future__ import annotations
 
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,24 @@ CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES}) 
 Finish = Callable[[], FramePieces]
 # Begins to decode what a codec has compressed: transfer syntax, fragments, header, room in bytes.
 Decode = Callable[[str, list[memoryview], ImagePixel, float], Finish]
+
+
+def not_held(decode: Decode) -> Decode:
+    """The same method, which does not hold its object: that holds frames, and so an open file.
+
+    Else the file would be closed only when the interpreter collects garbage.
+    """
+    method = weakref.WeakMethod(decode)
+
+    def begin(
+        transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
+    ) -> Finish:
+        found = method()
+        if found is None:
+            raise DecodingError("nobody decodes it any more")
+        return found(transfer_syntax_uid, frame, image, room)
+
+    return begin
 
 
 class Frames:

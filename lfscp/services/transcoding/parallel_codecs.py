@@ -3,7 +3,8 @@
 Rules: the caller has reserved the memory of one process, which is always there. Others are added
 while memory is free and nobody waits for it, up to one for each processor, counting those of all
 objects. As soon as somebody waits for memory, no further frame is begun beside another one, and
-what was added is given back.
+what was added is given back. A process that is idle for some seconds ends by itself; another one
+takes its place.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class _Lane(ExitStack):
     """One process, and what is reserved for it."""
 
     process: CodecProcess
+    is_first: bool  # its memory is the caller's
 
 
 class ParallelCodecs:
@@ -99,6 +101,8 @@ class ParallelCodecs:
             waits for the frame; raises as `CodecProcess.finish`.
         """
         lane = self._idle()
+        if lane is None and self._add():  # the one that was idle has ended
+            lane = self._idle()
         if lane is None:
             raise DecodingError("no process is free")
         try:
@@ -108,19 +112,28 @@ class ParallelCodecs:
         return lane.process.finish
 
     def _idle(self) -> _Lane | None:
+        for lane in list(self._lanes):
+            if lane.process.is_ready and lane.process.child.has_ended:  # idle for too long
+                self._close(lane)
         return next((lane for lane in self._lanes if lane.process.is_ready), None)
 
     def _end_idle(self) -> None:
-        for lane in self._lanes[1:]:
-            if lane.process.is_ready:
-                self._lanes.remove(lane)
-                lane.close()
+        for lane in list(self._lanes):
+            if lane.process.is_ready and not lane.is_first:
+                self._close(lane)
+
+    def _close(self, lane: _Lane) -> None:
+        self._lanes.remove(lane)
+        lane.close()
 
     def _add(self) -> bool:
+        is_first = not any(lane.is_first for lane in self._lanes)
         try:
-            return self._begin_lane(is_first=False)
-        except DecodingError:  # there is another one
-            return False
+            return self._begin_lane(is_first=is_first)
+        except DecodingError:
+            if is_first:
+                raise
+            return False  # there is another one
 
     def _begin_lane(self, *, is_first: bool) -> bool:
         with _Lane() as lane:
@@ -134,7 +147,7 @@ class ParallelCodecs:
                 lane.callback(MEMORY.give_back, size)
             process = lane.enter_context(codec_process(self._look, self._owner))
             kept = self._open.enter_context(lane.pop_all())
-        kept.process = process
+        kept.process, kept.is_first = process, is_first
         self._lanes.append(kept)
         return True
 

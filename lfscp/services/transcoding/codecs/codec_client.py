@@ -136,7 +136,7 @@ def codec_process(look: Callable[[], None], owner: object = None) -> Iterator[Co
         yield process
         is_over = True
     finally:
-        if is_over and process.is_ready and owner is not None:
+        if is_over and process.is_ready and owner is not None and not child.has_ended:
             _KEPT.keep(child, owner)
         else:
             child.end()

@@ -140,15 +140,34 @@ def _pieces(
     size = _frame_bytes(image)
     begin, end = span
     with ExitStack() as kept:
-        child = _begun(look)
-        kept.callback(child.end)
+        process = _Process(look)
+        kept.callback(process.end)
         for number in range(image.number_of_frames):
             at = begin + number * size
-            frame = _encoded(child, content[at : at + size], image, syntax, look)
+            frame = _encoded(process, content[at : at + size], image, syntax, look)
             yield _ITEM.pack(0xFFFE, 0xE000, len(frame))
             yield frame
     yield _ITEM.pack(0xFFFE, 0xE0DD, 0)
     yield content[end:]
+
+
+class _Process:
+    """The process that encodes the frames of one object."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._child = _begun(look)
+
+    def ready(self) -> Child:
+        """It, or another one: it ends if it is idle for long, as while others have the memory."""
+        if self._child.has_ended:
+            self._child.end()
+            self._child = _begun(self._look)
+        return self._child
+
+    def end(self) -> None:
+        """End it."""
+        self._child.end()
 
 
 def _begun(look: Callable[[], None]) -> Child:
@@ -159,13 +178,14 @@ def _begun(look: Callable[[], None]) -> Child:
 
 
 def _encoded(
-    child: Child, frame: memoryview, image: ImagePixel, syntax: str, look: Callable[[], None]
+    process: _Process, frame: memoryview, image: ImagePixel, syntax: str, look: Callable[[], None]
 ) -> bytes:
     """One compressed frame, of even length."""
     memory = _TIMES * len(frame)
     described = asdict(replace(image, number_of_frames=1))
     try:
         with MEMORY.reserve(memory, look):
+            child = process.ready()
             child.send({"syntax": syntax, "image": described, "memory": memory}, frame)
             answer, length, _ = child.receive(_MAX_S)
             if "error" in answer:

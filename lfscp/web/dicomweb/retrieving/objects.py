@@ -27,7 +27,7 @@ from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import DICOM, ZIP
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.jobs.zipped import zipped
-from lfscp.services.transcoding.ahead import MAX_AHEAD, Ahead
+from lfscp.services.transcoding.ahead import MAX_AHEAD, Ahead, wanted_of
 from lfscp.services.transcoding.ahead import Wanted as ToSend
 from lfscp.services.transcoding.decoded_frames import can_decode
 from lfscp.services.transcoding.decoding import TARGETS, needs_codec
@@ -183,9 +183,7 @@ class _Sending:
 
 
 def _to_send(instance: StoredInstance, form: ObjectForm) -> ToSend:
-    wanted = _syntax_of(instance, form.transfer_syntax)
-    stored = instance.transfer_syntax_uid
-    return ToSend(instance.path, stored, wanted, instance.dataset_offset, instance.size)
+    return wanted_of(instance, _syntax_of(instance, form.transfer_syntax))
 
 
 def _content_type(instance: StoredInstance, form: ObjectForm) -> str:

@@ -11,8 +11,9 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from lfscp.archive.store import spool
+from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.services.transcoding import ahead
-from lfscp.services.transcoding.ahead import Ahead, Wanted
+from lfscp.services.transcoding.ahead import Ahead, Wanted, wanted_of
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.decoding_memory import MEMORY
 from tests.support.dicom_peer import until
@@ -101,6 +102,42 @@ def test_what_nobody_wants_any_more_is_let_go(tmp_path: Path) -> None:
     assert set(one._jobs) == set(objects[4:])
     one.close()
     assert not one._jobs
+
+
+def test_an_object_that_was_deleted_or_replaced_meanwhile_is_not_what_was_prepared(
+    tmp_path: Path,
+) -> None:
+    objects = [instance_of(wanted(tmp_path, value)) for value in range(4)]
+    one = Ahead(object())
+    one.prepare([wanted_of(each, EXPLICIT) for each in objects])
+    assert until(lambda: all(job.done() for job in one._jobs.values()))
+    objects[1].path.unlink()
+    (tmp_path / "3" / "object.dcm").replace(objects[2].path)
+    with pytest.raises(FileNotFoundError), one.converted(wanted_of(objects[1], EXPLICIT), nothing):
+        pass
+    with one.converted(wanted_of(objects[2], EXPLICIT), nothing) as made:
+        assert value_of(made) == 3
+    one.close()
+
+
+def instance_of(each: Wanted) -> StoredInstance:
+    return StoredInstance("1.2", "1.2.3", each.stored_syntax, *each[:1], *each[3:5], "1.4", "1.5")
+
+
+def test_without_threads_each_is_converted_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    objects = [wanted(tmp_path, value) for value in range(3)]
+    one = Ahead(object())
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for number, each in enumerate(objects):
+        one.prepare(objects[number:])
+        with one.converted(each, nothing) as made:
+            assert value_of(made) == number
+    one.close()
 
 
 def test_whoever_waits_for_one_may_give_up(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.processes.forking_server import Child
 from lfscp.routing.actions.action import Means, OnTheWay
 from lfscp.routing.actions.transcoding import TransferSyntaxAction
 from lfscp.scu.files import read_instance
 from lfscp.services.transcoding.compression import compressing
 from lfscp.services.transcoding.compression.compressing import EncodingError, compressed
 from lfscp.services.transcoding.decoding import DecodingError
+from tests.support.dicom_peer import until
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 ALL = (str(RLELossless), str(JPEGLSLossless), str(JPEG2000Lossless))
@@ -129,3 +132,32 @@ def test_a_process_that_cannot_start_is_an_error(
         compressed(instance.path, syntax, ALL[0], offset) as pieces,
     ):
         list(pieces)
+
+
+def test_a_process_that_ended_while_others_had_the_memory_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
+    dataset.NumberOfFrames = 3
+    dataset.PixelData *= 3
+    file = tmp_path / "frames.dcm"
+    dataset.save_as(file)
+    instance = read_instance(file, lambda _note: None)
+    children: list[Child] = []
+    begin = compressing._SERVER.child
+
+    def begun(look: Callable[[], None]) -> Child:
+        children.append(begin(look))
+        return children[-1]
+
+    monkeypatch.setattr(compressing._SERVER, "child", begun)
+    syntax, offset = instance.transfer_syntax_uid, instance.dataset_offset
+    frames = []
+    with compressed(instance.path, syntax, ALL[0], offset) as pieces:
+        for piece in pieces:
+            frames += [piece] * (len(piece) > 1000)
+            if children and not children[-1].has_ended:
+                signal.pidfd_send_signal(children[-1]._pidfd, signal.SIGKILL)
+                assert until(lambda: children[-1].has_ended)
+    assert len(children) == 3
+    assert frames[-3:] == [frames[-1]] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from lfscp.dicom.encoding.image_pixel import ImagePixel
+from lfscp.processes.forking_server import Child
 from lfscp.services.transcoding import parallel_codecs
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.decoding_memory import MEMORY
 from lfscp.services.transcoding.parallel_codecs import ParallelCodecs
 from tests.support.converted import decode
+from tests.support.dicom_peer import until
 from tests.support.pixel_objects import Array, described, with_fragments
 
 MB = 1 << 20
@@ -111,11 +114,36 @@ def test_a_process_that_dies_fails_its_frame_when_those_before_it_are_read() -> 
     ):
         one = codecs.begin(str(JPEGLSLossless), [memoryview(encoded(first))], IMAGE, 0)
         assert codecs.may_begin()
-        codecs._lanes[1].process.child.end()
         other = codecs.begin(str(JPEGLSLossless), [memoryview(encoded(second))], IMAGE, 0)
+        codecs._lanes[1].process.child.end()
         assert b"".join(one().pieces) == first.tobytes()
         with pytest.raises(DecodingError, match="the codec failed"):
             other()
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_process_that_ends_while_it_is_idle_is_replaced(lanes: int) -> None:
+    frames = frames_of(lanes)
+    with (
+        MEMORY.reserve(2 * MB, lambda: None),
+        ParallelCodecs(lambda: None, object(), 2 * MB) as codecs,
+    ):
+        for _ in range(2):
+            begun = []
+            for frame in frames:
+                assert codecs.may_begin()
+                content = [memoryview(encoded(frame))]
+                begun.append(codecs.begin(str(JPEGLSLossless), content, IMAGE, 0))
+            assert [b"".join(each().pieces) for each in begun] == [
+                each.tobytes() for each in frames
+            ]
+            for lane in codecs._lanes:
+                kill(lane.process.child)
+
+
+def kill(child: Child) -> None:
+    signal.pidfd_send_signal(child._pidfd, signal.SIGKILL)
+    assert until(lambda: child.has_ended)
 
 
 def test_memory_that_others_wait_for_is_given_back() -> None:
