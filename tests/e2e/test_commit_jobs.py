@@ -17,6 +17,7 @@ from lfscp.jobs.model import Job, State
 from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import job_service
+from lfscp.jobs.tasks.committing import Committing
 from lfscp.scu.commit import Question, ask
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer
@@ -93,6 +94,25 @@ def test_a_job_sleeps_until_the_report_comes_to_the_node(node: Node) -> None:
         ended = wait(service, job)
         assert (ended.state, ended.done, ended.left) == (State.DONE, 3, 0)
         assert len(peer.stored) == 3
+
+
+@pytest.mark.usefixtures("stay")
+def test_a_report_that_comes_as_the_job_is_about_to_sleep_counts(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, counted = Committing._count, 0
+
+    def then_it_comes(self: Committing) -> None:
+        nonlocal counted
+        count(self)
+        counted += 1
+        if counted == 2:  # the peer has been asked
+            peer.send_report(("127.0.0.1", node.port), report(peer.wait_until_asked())[1])
+
+    monkeypatch.setattr(Committing, "_count", then_it_comes)
+    with committing_peer() as peer, jobs_of(node.archive) as service:
+        ended = wait(service, submit(service, peer))
+        assert (ended.state, ended.done, ended.left) == (State.DONE, 3, 0)
 
 
 @pytest.mark.usefixtures("stay")

@@ -165,7 +165,8 @@ class Committing:
                 if uid not in committed:
                     hours = f"{self._wait_s / _HOUR_S:g} hours"
                     self._fail(uid, f"no report on its commitment came within {hours}")
-        self._control.progress.left = 0
+        # A report may have come since they were counted.
+        self._control.progress.done, self._control.progress.left = len(committed), 0
         self._requests.settle(self._job.id)
 
     def _fail(self, uid: str, reason: str) -> None:
