@@ -210,6 +210,7 @@ class Frames:
             raise
         except DecodingError as error:
             name = UID(self._dataset.transfer_syntax_uid).name
+            error.__traceback__ = None  # else its frames hold it, and an open file (Python 3.12)
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
 
     def spans_of(self, number: int, *, alone: bool = False) -> tuple[Span, ...]:
