@@ -36,22 +36,6 @@ class CodecProcess:
         self.is_ready = True  # nothing of an earlier frame is still to come
         self._expected = 0  # bytes of the frame that it decodes
 
-    def decode(
-        self,
-        transfer_syntax_uid: str,
-        frame: list[memoryview],
-        image: ImagePixel,
-        memory_bytes: int,
-        room_bytes: int,
-        *,
-        as_described: bool = False,
-    ) -> FramePieces:
-        """Decode a frame: `begin` and `finish`."""
-        self.begin(
-            transfer_syntax_uid, frame, image, memory_bytes, room_bytes, as_described=as_described
-        )
-        return self.finish()
-
     def begin(
         self,
         transfer_syntax_uid: str,

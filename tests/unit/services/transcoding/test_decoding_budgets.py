@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,10 +32,11 @@ from lfscp.config.budgets import Budgets
 from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.node.parts import open_archive
-from lfscp.services.transcoding.codecs.codec_client import codec_process
+from lfscp.services.transcoding.codecs.codec_client import CodecProcess, codec_process
 from lfscp.services.transcoding.codecs.working_set import working_set
 from lfscp.services.transcoding.decoding import DecodingError, converted
 from lfscp.services.transcoding.decoding_memory import MEMORY
+from lfscp.services.transcoding.frames import FramePieces
 from lfscp.upperlayer.scu.sending import FileSlice
 from tests.support.converted import decode
 from tests.support.pixel_objects import described, native_frame, save, with_fragments
@@ -55,6 +57,12 @@ def traced() -> Iterator[Callable[[], int]]:
         yield lambda: tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def by_process(codec: CodecProcess, *asked: Any) -> FramePieces:
+    """A frame that a process decodes."""
+    codec.begin(*asked)
+    return codec.finish()
 
 
 def run_length(rows: int, columns: int) -> bytes:
@@ -184,7 +192,7 @@ def test_a_codec_that_takes_more_than_was_foreseen_fails(tmp_path: Path) -> None
         codec_process(lambda: None) as codec,
         pytest.raises(DecodingError),
     ):
-        codec.decode(str(JPEGLSLossless), [frame], image(size, size), 4 * MB, 0)
+        by_process(codec, str(JPEGLSLossless), [frame], image(size, size), 4 * MB, 0)
     path = black(tmp_path, 1)
     assert decode(path, str(RLELossless), EXPLICIT)
 
@@ -323,7 +331,7 @@ def test_a_codec_that_dies_fails_one_frame_and_no_more(tmp_path: Path) -> None:
     with codec_process(lambda: None) as codec:
         signal.pidfd_send_signal(codec.child._pidfd, signal.SIGKILL)
         with pytest.raises(DecodingError, match="the codec failed"):
-            codec.decode(str(JPEGLSLossless), [frame], image(4096, 4096), 160 * MB, 0)
+            by_process(codec, str(JPEGLSLossless), [frame], image(4096, 4096), 160 * MB, 0)
     assert decode(black(tmp_path, 1), str(RLELossless), EXPLICIT)
 
 
@@ -331,7 +339,7 @@ def process_of(owner: object) -> int:
     """The number of the process that decodes a frame for it."""
     frame = memoryview(jpeg_ls_of(64, 64))
     with codec_process(lambda: None, owner) as codec:
-        decoded = codec.decode(str(JPEGLSLossless), [frame], image(64, 64), 4 * MB, 0)
+        decoded = by_process(codec, str(JPEGLSLossless), [frame], image(64, 64), 4 * MB, 0)
         assert b"".join(decoded.pieces) == bytes(64 * 64)
         return pid_of(codec.child._pidfd)
 
@@ -364,11 +372,11 @@ def test_a_process_that_failed_or_was_left_is_not_used_again() -> None:
         pytest.raises(DecodingError),
         codec_process(lambda: None, owner) as codec,
     ):
-        codec.decode(str(JPEGLSLossless), [frame[:-9]], image(64, 64), 4 * MB, 0)
+        by_process(codec, str(JPEGLSLossless), [frame[:-9]], image(64, 64), 4 * MB, 0)
     second = process_of(owner)
     assert second != first
     with codec_process(lambda: None, owner) as codec:  # and does not read what was decoded
-        codec.decode(str(JPEGLSLossless), [frame], image(64, 64), 4 * MB, 0)
+        by_process(codec, str(JPEGLSLossless), [frame], image(64, 64), 4 * MB, 0)
     assert process_of(owner) != second
 
 
