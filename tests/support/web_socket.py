@@ -15,6 +15,7 @@ from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.server import HttpServer
 
 WAIT_S = 60
+START_S = 30
 
 
 @contextmanager
@@ -24,10 +25,16 @@ def on_socket(client: TestClient) -> Iterator[HttpServer]:
     places = ConnectionLimits(
         web.max_connections, web.max_connections_per_address, web.timeout_s, web.min_rate
     )
-    app = client.app
+    with listening(client.app, places) as server:
+        yield server
+
+
+@contextmanager
+def listening(app: Any, places: ConnectionLimits) -> Iterator[HttpServer]:
+    """Serve an application on a free port, within some limits."""
     server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
     server.start()
-    assert server.wait(WAIT_S)
+    assert server.wait(START_S)
     try:
         yield server
     finally:

@@ -15,10 +15,9 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.jobs import package
-from lfscp.web.security.connection_limits import ConnectionLimits
-from lfscp.web.server import HttpServer
 from tests.support.archive_datasets import received
 from tests.support.web_app import serving_archive
+from tests.support.web_socket import on_socket
 
 OBJECTS = 120
 STEP_S = 0.5  # of the abandoned ZIP for each object: it would take a minute
@@ -30,21 +29,12 @@ OTHER_STUDY = {"StudyInstanceUID": "1.2.9", "SeriesInstanceUID": "1.2.9.1"}
 def address(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """Where a node is that has a long study 1.2.3 and a short one 1.2.9."""
     settings = Settings.model_validate({"data_dir": str(tmp_path)})
-    web = settings.web
-    places = ConnectionLimits(
-        web.max_connections, web.max_connections_per_address, web.timeout_s, web.min_rate
-    )
     with Archive.open(tmp_path, durability="os") as archive:
         for number in range(OBJECTS):
             archive.store(received(number))
         archive.store(received(OBJECTS, **OTHER_STUDY))
-        with serving_archive(archive, settings) as client:
-            app = client.app
-            server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
-            server.start()
-            assert server.wait(60)
+        with serving_archive(archive, settings) as client, on_socket(client) as server:
             yield server.address
-            server.stop()
 
 
 def status_of(address: tuple[str, int], path: str) -> int:

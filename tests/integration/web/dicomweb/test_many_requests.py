@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 
-from lfscp.config import Settings
-from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.turns import AT_ONCE, PICTURES_AT_ONCE
-from lfscp.web.server import HttpServer
 from tests.support.retrieved_objects import as_file
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_SERIES, CT_STUDY, ct_slice
+from tests.support.web_socket import on_socket
 
 MANY = 200
 EDGE = 2048  # 8 MB a frame: more than the buffers on the way take
@@ -32,22 +30,12 @@ Address = tuple[str, int]
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Address, Any]]:
     """A node with the default limits, on a socket."""
-    web = Settings().web
     with serving(tmp_path_factory.mktemp("many") / "data") as client:
         for each in (ct_slice(1, 2), ct_slice(2, 2, EDGE)):
             assert client.post("/api/instances", content=as_file(each)).status_code == 201
-        places = ConnectionLimits(
-            web.max_connections, web.max_connections_per_address, web.timeout_s, web.min_rate
-        )
-        app = client.app
-        server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
-        server.start()
-        assert server.wait(WAIT_S)
-        try:
+        with on_socket(client) as server:
             frame(server.address, SMALL)  # what a first answer opens stays open
-            yield server.address, app
-        finally:
-            server.stop()
+            yield server.address, client.app
 
 
 def asking(

@@ -24,7 +24,7 @@ from tests.support.multipart_parts import parts_of
 from tests.support.retrieved_objects import as_file
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_STUDY, ct_slice
-from tests.support.web_socket import WAIT_S, on_socket
+from tests.support.web_socket import WAIT_S, listening, on_socket
 
 EDGE = 512  # half a MB an object: several of them are fetched at a time
 COUNT = 10
@@ -203,16 +203,12 @@ def test_what_goes_to_a_client_that_left_is_no_news(
             assert await sent_files(scope).send(spans)  # type: ignore[union-attr]
         done.set()
 
-    places = ConnectionLimits(10, 10, 30, 0)
-    server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
-    server.start()
-    assert server.wait(WAIT_S)
-    with socket.create_connection(server.address, WAIT_S) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert sock.recv(1000)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    has_left.set()
-    assert done.wait(WAIT_S)
-    server.stop()
+    with listening(app, ConnectionLimits(10, 10, 30, 0)) as server:
+        with socket.create_connection(server.address, WAIT_S) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(1000)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        has_left.set()
+        assert done.wait(WAIT_S)
 
     assert [each.message for each in caplog.records if each.name == "asyncio"] == []

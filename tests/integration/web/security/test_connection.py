@@ -19,7 +19,7 @@ from lfscp.web.security import connection_limits
 from lfscp.web.security.connection import MAX_HEAD_BYTES
 from lfscp.web.security.connection_limits import ConnectionLimits, limits_of
 from lfscp.web.security.forwarded import ReverseProxies
-from lfscp.web.server import HttpServer
+from tests.support.web_socket import listening
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
@@ -68,13 +68,8 @@ def serving(**limits: Any) -> Iterator[tuple[tuple[str, int], App, ConnectionLim
     wanted = {"most": 50, "most_of_address": 20, "timeout_s": 30.0, "min_rate": 1000, **limits}
     places = ConnectionLimits(**wanted)
     app = App()
-    server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
-    server.start()
-    assert server.wait(WAIT_S)
-    try:
+    with listening(app, places) as server:
         yield server.address, app, places
-    finally:
-        server.stop()
 
 
 def connect(address: tuple[str, int], content: bytes = b"") -> socket.socket:

@@ -16,7 +16,7 @@ from lfscp.observe import metrics
 from lfscp.web.security import received_bodies
 from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.received_bodies import received_body
-from lfscp.web.server import HttpServer
+from tests.support.web_socket import listening
 
 HEAD = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -66,13 +66,8 @@ def serving(
     """A server; its address, its application, its places."""
     places = ConnectionLimits(100, 100, timeout_s, min_rate)
     app = App()
-    server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
-    server.start()
-    assert server.wait(WAIT_S)
-    try:
+    with listening(app, places) as server:
         yield server.address, app, places
-    finally:
-        server.stop()
 
 
 def connect(address: tuple[str, int], content: bytes = b"") -> socket.socket:

@@ -13,7 +13,7 @@ import pytest
 
 from lfscp.web.security.connection import MAX_AROUND_CHUNKS, MAX_HEAD_BYTES
 from lfscp.web.security.connection_limits import ConnectionLimits
-from lfscp.web.server import HttpServer
+from tests.support.web_socket import listening
 
 WAIT_S = 30
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -49,14 +49,8 @@ class App:
 @contextmanager
 def serving() -> Iterator[tuple[tuple[str, int], App]]:
     app = App()
-    limits = ConnectionLimits(50, 20, 30.0, 0)
-    server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], limits)
-    server.start()
-    assert server.wait(WAIT_S)
-    try:
+    with listening(app, ConnectionLimits(50, 20, 30.0, 0)) as server:
         yield server.address, app
-    finally:
-        server.stop()
 
 
 def answered(address: tuple[str, int], *pieces: bytes) -> bytes:
