@@ -7,10 +7,8 @@ again and compared: nothing acknowledged is lost, nothing deleted comes back, no
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.values.attributes import Level
-from tests.support.killed_writer import started
+from tests.support.killed_writer import kill_after, started
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
@@ -70,17 +68,8 @@ threads += [threading.Thread(target=delete), threading.Thread(target=recycle)]
 def said_by_a_killed_writer(data: Path, first: int, log: Path) -> list[list[str]]:
     """Run the writer, kill it at a random moment, and return what it said."""
     log.touch()
-    writer = started(WRITER, data, first, log)
-    try:
-        until = time.monotonic() + 60
-        while "deleted" not in log.read_text() and writer.poll() is None:
-            assert time.monotonic() < until, "nothing was deleted"
-            time.sleep(0.005)
-        time.sleep(random.uniform(0, 0.2))
-    finally:
-        writer.kill()
-        writer.wait()
-    return [line.split() for line in log.read_text().splitlines() if line.count(" ") == 1]
+    lines = kill_after(started(WRITER, data, first, log), log, "deleted", 1, 0.2)
+    return [line.split() for line in lines if line.count(" ") == 1]
 
 
 @pytest.mark.timeout(240)

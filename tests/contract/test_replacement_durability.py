@@ -8,8 +8,6 @@ made anew has the same.
 
 from __future__ import annotations
 
-import random
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.rebuild import rebuild
-from tests.support.killed_writer import started
+from tests.support.killed_writer import kill_after, started
 
 ROUNDS = 5
 
@@ -45,17 +43,8 @@ def store(thread):
 def killed_writer(data: Path, log: Path, first: int) -> list[list[str]]:
     """Run the writer, kill it at a random moment, and return what it said."""
     log.touch()
-    writer = started(WRITER, data, log, first)
-    try:
-        until = time.monotonic() + 60
-        while log.read_text().count("stored") < 30 and writer.poll() is None:
-            assert time.monotonic() < until, "nothing was stored"
-            time.sleep(0.005)
-        time.sleep(random.uniform(0, 0.1))
-    finally:
-        writer.kill()
-        writer.wait()
-    return [line.split() for line in log.read_text().splitlines() if line.count(" ") == 2]
+    lines = kill_after(started(WRITER, data, log, first), log, "stored", 30, 0.1)
+    return [line.split() for line in lines if line.count(" ") == 2]
 
 
 def paths(archive: Archive) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,3 +34,19 @@ def started(
         script.write(f"import pathlib\npathlib.Path(__file__).unlink()\n{source}")
     standard = (0, 1 if stdout is None else stdout.fileno(), 2)
     return ForkedProcess(words, environment(), standard, script=Path(script.name))
+
+
+def kill_after(
+    writer: subprocess.Popen[bytes] | ForkedProcess, log: Path, word: str, times: int, most_s: float
+) -> list[str]:
+    """Kill it up to so many seconds after its log has a word so often; the lines of the log."""
+    try:
+        until = time.monotonic() + 60
+        while log.read_text().count(word) < times and writer.poll() is None:
+            assert time.monotonic() < until, f"nothing was {word}"
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, most_s))
+    finally:
+        writer.kill()
+        writer.wait()
+    return log.read_text().splitlines()
