@@ -107,8 +107,8 @@ print("limited")
 frame = np.array([1, 64, *[0] * 14], "<u4").tobytes() + b"\\x81\\0" * 32
 image = ImagePixel(64, 64, 1, 8, 8, 7, False, "MONOCHROME2", 0, 1)
 with codec_process(lambda: None) as codec:
-    decoded = codec.decode("1.2.840.10008.1.2.5", [memoryview(frame)], image, 4 << 20, 0)
-    assert b"".join(decoded.pieces) == bytes(64 * 64)
+    codec.begin("1.2.840.10008.1.2.5", [memoryview(frame)], image, 4 << 20, 0)
+    assert b"".join(codec.finish().pieces) == bytes(64 * 64)
 print("decoded")
 """
 
