@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lfscp.jobs.request import InvalidRequestError
 
@@ -51,4 +52,30 @@ def allowed_path(path: str | Path, roots: Sequence[Path], name: str = "path") ->
         raise InvalidRequestError(name, f"{text} is outside the folders that may be used: {known}")
     if not found:
         raise InvalidRequestError(name, f"{text}: there is no such file or folder")
+    return real
+
+
+def with_real_paths(
+    parameters: Mapping[str, Any], roots: Sequence[Path], own_title: str
+) -> dict[str, Any]:
+    """The parameters of a job, their paths absolute and links followed.
+
+    Args:
+        parameters: of a request; `paths` and `folder` may be missing.
+        roots: web.roots.
+        own_title: the AE title of this node; no other destination brings objects into a folder.
+    Raises:
+        InvalidRequestError: a path may not be used.
+    """
+    real = dict(parameters)
+    if real.get("paths"):
+        real["paths"] = [
+            str(allowed_path(path, roots, f"parameters.paths.{number}"))
+            for number, path in enumerate(real["paths"])
+        ]
+    if real.get("folder"):
+        real["folder"] = str(allowed_folder(real["folder"], roots, "parameters.folder"))
+        if real.get("destination", own_title) != own_title:
+            reason = "objects that go to another destination do not come here"
+            raise InvalidRequestError("parameters.folder", reason)
     return real

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.jobs.claims import Claims, LostJobError
-from lfscp.jobs.control import Control, JobEnd, StopRequest
+from lfscp.jobs.control import StopRequest
 from lfscp.jobs.model import Job, State, groups_of, now
-from lfscp.jobs.service import ANEW, LOG, STOPPED, JobService, require_state
+from lfscp.jobs.runs import LOG, STOPPED, Perform
+from lfscp.jobs.service import ANEW, JobService, require_state
+from lfscp.jobs.store import JobStore
 from lfscp.jobs.tasks.perform import perform
+from lfscp.jobs.unfinished import UnfinishedJobs
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -42,28 +45,36 @@ def job_service(archive: Archive, settings: Settings) -> JobService:
 class SharedJobService(JobService):
     """The jobs of all nodes, of which this one runs what it has claimed."""
 
-    def __init__(
-        self,
-        archive: Archive,
-        settings: Settings,
-        *,
-        perform: Callable[[Job, Control, Archive, Settings], JobEnd] = perform,
-    ) -> None:
-        super().__init__(archive, settings, perform=perform)
-        self._claims = self._store = Claims(
-            archive.index,
-            node_id(archive.data_dir),
-            settings.server.ae_title,
-            round(settings.jobs.lease_s * 1000),
-        )
+    _lost_by = (LostJobError, SQLAlchemyError)
+
+    def __init__(self, archive: Archive, settings: Settings, *, perform: Perform = perform) -> None:
         self._look = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._hold, name="lfscp-claims", daemon=True)
+        super().__init__(archive, settings, perform=perform)
+
+    def _make_store(self) -> JobStore:
+        self._claims = Claims(
+            self._archive.index,
+            node_id(self._archive.data_dir),
+            self._settings.server.ae_title,
+            round(self._settings.jobs.lease_s * 1000),
+        )
+        return self._claims
+
+    def _make_unfinished(self) -> UnfinishedJobs:
+        return UnfinishedJobs(
+            self._claims,
+            self._feed,
+            on_ended=lambda job: self.on_ended(job),
+            is_held=lambda job: job.state is State.ACTIVE,
+            on_let_go=self._look.set,  # there is room for another
+        )
 
     def start(self) -> None:
         """Give back what this node still held after a crash, and begin to claim."""
         self._claims.release_all()
-        self._forget_old()
+        self._expiry.forget()
         self._thread.start()
 
     def terminate(self, timeout_s: float | None = None) -> list[Job]:
@@ -72,8 +83,7 @@ class SharedJobService(JobService):
         self._look.set()
         if self._thread.is_alive():
             self._thread.join()
-        with self._lock:
-            held = list(self._jobs)
+        held = [job.id for job in self._unfinished.held()]
         super().terminate(timeout_s)
         left: list[Job] = []
         with suppress(SQLAlchemyError):  # else the leases end by themselves
@@ -95,26 +105,21 @@ class SharedJobService(JobService):
             self._look.clear()
 
     def _renew(self) -> None:
-        with self._lock:
-            held = list(self._jobs)
+        held = [job.id for job in self._unfinished.held()]
         if not held:
             return
         requests = self._claims.renew(held)
         for job_id in held:
-            with self._lock:
-                control = self._controls.get(job_id)
-            if control is None:
-                continue
-            if job_id not in requests:  # another node has it, or it has just ended
-                control.request_stop(StopRequest.INTERRUPT)
-            elif requests[job_id]:
-                control.request_stop(StopRequest(requests[job_id]))
+            # Without a request, another node has it, or it has just ended.
+            if request := requests.get(job_id, StopRequest.INTERRUPT):
+                self._runs.request_stop(job_id, StopRequest(request))
 
     def _claim(self) -> None:
         jobs = self._settings.jobs
-        with self._changing:  # so that no request finds a job in the database but not in memory
-            with self._lock:
-                held = list(self._jobs.values())
+        with (
+            self._unfinished.changing
+        ):  # so that no request finds a job in the database but not in memory
+            held = self._unfinished.held()
             room = jobs.max_active - len(held)
             if room <= 0 or self._stopping:
                 return
@@ -122,8 +127,7 @@ class SharedJobService(JobService):
             claimed = self._claims.claim(
                 room, jobs.max_active_of_all, groups_of, taken, jobs.per_peer
             )
-            with self._lock:
-                self._jobs.update({job.id: job for job in claimed})
+            self._unfinished.hold(claimed)
         for job in claimed:
             self._feed.publish(job)
             self._submit(job.id)
@@ -136,43 +140,14 @@ class SharedJobService(JobService):
     def _wake(self, job_id: str) -> None:  # noqa: ARG002 - whichever node it is that takes it
         self._look.set()
 
-    def _change(self, job_id: str, items: Collection[str] = (), **changes: Any) -> Job:
-        job = super()._change(job_id, items, **changes)
-        if job.state is not State.ACTIVE:
-            with self._lock:
-                self._jobs.pop(job_id, None)
-            self._look.set()  # there is room for another
-        return job
-
-    def _failed(self, job_id: str, error: Exception) -> None:
-        if isinstance(error, LostJobError | SQLAlchemyError):
-            self._drop(job_id, error)
-        else:
-            super()._failed(job_id, error)
-
-    def _end(self, job_id: str, state: State, *, logged: str = "", **changes: Any) -> None:
-        try:
-            super()._end(job_id, state, logged=logged, **changes)
-        except (LostJobError, SQLAlchemyError) as error:
-            self._drop(job_id, error)
-
-    def _drop(self, job_id: str, error: Exception) -> None:
-        """Let go of a job that another node has, or gets when the lease ends."""
-        with self._lock:
-            self._jobs.pop(job_id, None)
-            self._controls.pop(job_id, None)
-        reason = "another node has it" if isinstance(error, LostJobError) else reason_of(error)
-        LOG.warning("job given up", job=job_id, reason=reason)
-        self._look.set()
-
     def _stop(self, job_id: str, request: StopRequest, states: tuple[State, ...]) -> Job:
         state, reason = STOPPED[request]
-        with self._changing:
-            if job_id in self._jobs:
+        with self._unfinished.changing:
+            if job_id in self._unfinished:
                 try:
                     return super()._stop(job_id, request, states)
                 except LostJobError as error:
-                    self._drop(job_id, error)
+                    self._runs.give_up(job_id, error)
 
             def change(job: Job) -> Job:
                 require_state(job, f"be {state}", states)

@@ -54,7 +54,7 @@ def jobs_of(archive: Archive, **settings: Any) -> Iterator[JobService]:
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs do not stay on the association, and whether they are woken is looked for often."""
     monkeypatch.setattr("lfscp.jobs.tasks.committing._STAY_S", 0.0)
-    monkeypatch.setattr("lfscp.jobs.service.WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr("lfscp.jobs.sleeping.WATCH_EVERY_S", 0.05)
     monkeypatch.setattr("lfscp.jobs.sharing.LOOK_EVERY_S", 0.05)
 
 

@@ -20,7 +20,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.tables import job_tables
 from lfscp.config import Settings
-from lfscp.jobs.balancer import TerminatedError
+from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.feed import Feed
 from lfscp.jobs.model import Job, State, UnknownJobError, WrongStateError
@@ -28,6 +28,8 @@ from lfscp.jobs.model import JobKind as JobKind
 from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import SharedJobService
+from lfscp.jobs.store import JobStore
+from lfscp.jobs.unfinished import UnfinishedJobs
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer
 
@@ -221,6 +223,53 @@ def test_a_sleeping_job_is_cancelled_or_paused_at_once(archive: Archive) -> None
         assert service.job(cancelled.id).attempts == 0
 
 
+def test_a_job_that_begins_while_it_is_cancelled_is_cancelled(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_begin, begun = threading.Event(), threading.Event()
+    items, remove, change = JobStore.items, Balancer.remove, UnfinishedJobs.change
+
+    def items_later(store: JobStore, job_id: str) -> set[str]:
+        assert may_begin.wait(DEADLINE_S)
+        return items(store, job_id)
+
+    def remove_while_it_begins(balancer: Balancer[str, JobEnd], job_id: str) -> bool:
+        may_begin.set()
+        assert begun.wait(DEADLINE_S)
+        return remove(balancer, job_id)
+
+    def change_as_it_begins(unfinished: UnfinishedJobs, job_id: str, *items: Any, **to: Any) -> Job:
+        begun.set()
+        return change(unfinished, job_id, *items, **to)
+
+    monkeypatch.setattr(JobStore, "items", items_later)
+    monkeypatch.setattr(Balancer, "remove", remove_while_it_begins)
+    monkeypatch.setattr(UnfinishedJobs, "change", change_as_it_begins)
+    with serving(archive, Held()) as service:
+        job = service.submit(RETRIEVE)
+        service.cancel(job.id)
+        wait_for(service, job.id, State.CANCELLED)
+
+
+def test_a_job_fails_for_which_no_thread_can_be_started(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def start_no_job(thread: threading.Thread) -> None:
+        if thread.name.startswith("lfscp-job-") and thread.name != "lfscp-job-timer":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with serving(archive, done) as service:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start_no_job)
+            job = service.submit(ECHO)
+            assert wait_for(service, job.id, State.FAILED).reason
+        service.retry(job.id)
+        wait_for(service, job.id, State.DONE)
+
+
 def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archive) -> None:
     delays = []
 
@@ -328,12 +377,12 @@ def test_a_clock_that_was_wrong_puts_off_no_attempt(
             return datetime.now(tz) + timedelta(days=30)
 
     with monkeypatch.context() as patched:
-        patched.setattr("lfscp.jobs.service.datetime", Ahead)
+        patched.setattr("lfscp.jobs.runs.datetime", Ahead)
         with serving(archive, fail, retry_delay_s=1.0) as service, service.subscribe() as news:
             job = service.submit(RETRIEVE)
             while service.job(job.id).next_attempt_at is None:
                 assert news.next(DEADLINE_S)
-    monkeypatch.setattr("lfscp.jobs.service.MAX_DELAY_S", 0.01)
+    monkeypatch.setattr("lfscp.jobs.sleeping.MAX_DELAY_S", 0.01)
     with serving(archive, done) as service:  # its clock is right again
         wait_for(service, job.id, State.DONE)
 
