@@ -36,7 +36,7 @@ from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.dicom.reading.header import Header
 from lfscp.dicom.values.attributes import Level, at_level
 from lfscp.observe import audit
-from lfscp.observe.audit_message import Patient
+from lfscp.observe.audit.message import Patient
 from lfscp.rules.coercion.actions import Action, Remove, Set
 from lfscp.rules.coercion.attribute_path import read_path
 from lfscp.rules.coercion.coercion import Coercion, coerce

@@ -15,7 +15,7 @@ from lfscp.archive.index.removal import named
 from lfscp.archive.index.tables.schema import instance, patient, series, study
 from lfscp.dicom.values.attributes import Level
 from lfscp.observe import audit
-from lfscp.observe.audit_message import Patient
+from lfscp.observe.audit.message import Patient
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -138,7 +138,7 @@ def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -
 def _record(index: Index, study_uid: str, what: str) -> None:
     from lfscp.archive.index.browsing.named_studies import named_studies
     from lfscp.observe import audit
-    from lfscp.observe.audit_message import Patient
+    from lfscp.observe.audit.message import Patient
 
     with index.doing("read the index"), index.engine.connect() as connection:
         whose = named_studies(connection, [study_uid]).get(study_uid)

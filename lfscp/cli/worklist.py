@@ -164,7 +164,7 @@ def _worklist(settings: Settings) -> Iterator[Worklist]:
 
 
 def _record_created(item: WorklistItem | None) -> None:
-    from lfscp.observe.audit_message import CREATE
+    from lfscp.observe.audit.message import CREATE
 
     if item is not None:
         _record(CREATE, item)
@@ -182,7 +182,7 @@ def _remove(worklist: Worklist, item_id: int, folder: str) -> bool:
     Args:
         folder: the source of items of this node's folder.
     """
-    from lfscp.observe.audit_message import DELETE
+    from lfscp.observe.audit.message import DELETE
 
     item = worklist.get(item_id)
     if item is not None and item.source == folder:

@@ -41,7 +41,7 @@ from lfscp.hl7.orders import Group, groups_of, items_of
 from lfscp.hl7.stations import Stations
 from lfscp.hl7.values import tag_and_vr
 from lfscp.observe import audit, metrics
-from lfscp.observe.audit_message import CREATE, DELETE, UPDATE
+from lfscp.observe.audit.message import CREATE, DELETE, UPDATE
 from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.logging import get_logger
 

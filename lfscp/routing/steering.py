@@ -23,7 +23,7 @@ from lfscp.archive.index.tables.route_tables import (
     route_queue,
 )
 from lfscp.observe import audit
-from lfscp.observe.audit_message import Patient
+from lfscp.observe.audit.message import Patient
 from lfscp.routing.errors import UnknownQueueError
 from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.routes import Route

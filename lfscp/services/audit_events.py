@@ -28,7 +28,7 @@ from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.errors import OperationError
 from lfscp.observe import audit
 from lfscp.observe.audit import AuditedPeer, Transfer
-from lfscp.observe.audit_message import Patient, cut
+from lfscp.observe.audit.message import Patient, cut
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive, Stored, StoredInstance

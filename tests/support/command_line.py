@@ -10,7 +10,7 @@ import pytest
 from lfscp.cli.app import app
 from lfscp.config import Settings
 from lfscp.config.describe import toml_value
-from lfscp.observe import audit
+from lfscp.observe.audit import current
 
 
 @pytest.fixture
@@ -34,6 +34,6 @@ def run(tmp_path: Path) -> Callable[..., int]:
 @pytest.fixture(autouse=True)
 def nobody_acts_afterwards() -> Iterator[None]:
     """Who acts in the audit trail ends with a command's process; here with the test."""
-    before = audit._actor.set(None)
+    before = current._actor.set(None)
     yield
-    audit._actor.reset(before)
+    current._actor.reset(before)

@@ -27,7 +27,7 @@ from lfscp.dicom.models.element_tree import Tree, read_tree
 from lfscp.dicom.reading.header import is_uid
 from lfscp.errors import OperationError
 from lfscp.observe import audit
-from lfscp.observe.audit_message import CREATE, READ, UPDATE, Patient
+from lfscp.observe.audit.message import CREATE, READ, UPDATE, Patient
 from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import peer_of

@@ -11,7 +11,7 @@ from lfscp.archive.workflow.worklist.worklist import InvalidItemError, WorklistI
 from lfscp.dicom.models.element_tree import Tree
 from lfscp.dicom.models.json_reader import JSONModelError, from_json
 from lfscp.observe import audit
-from lfscp.observe.audit_message import CREATE, DELETE, UPDATE
+from lfscp.observe.audit.message import CREATE, DELETE, UPDATE
 from lfscp.observe.logging import get_logger
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from lfscp.observe import audit, metrics
-from lfscp.observe.audit_reading import AuditReader
+from lfscp.observe.audit.reading import AuditReader
 from lfscp.observe.counters import Counter
 from lfscp.plugins.states import plugin_states
 from lfscp.web.actions.health import health_of, recent_log

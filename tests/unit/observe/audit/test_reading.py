@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lfscp.observe import audit, audit_reading
+from lfscp.observe import audit
 from lfscp.observe.audit import AuditedPeer, Transfer
-from lfscp.observe.audit_message import Patient
-from lfscp.observe.audit_reading import AuditReader
+from lfscp.observe.audit import reading as audit_reading
+from lfscp.observe.audit.message import Patient
+from lfscp.observe.audit.reading import AuditReader
 
 PEER = AuditedPeer("CT1", "10.0.0.7")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Final
 
-from lfscp.observe import audit_message as m
 from lfscp.observe import metrics
-from lfscp.observe.audit_log import AuditFile
-from lfscp.observe.audit_repeats import Repeats, source_of
+from lfscp.observe.audit import message as m
+from lfscp.observe.audit.log import AuditFile
+from lfscp.observe.audit.repeats import Repeats, source_of
 
 # Any client can have these written, under any name.
 _OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)

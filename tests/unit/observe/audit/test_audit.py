@@ -16,12 +16,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lfscp.observe import audit, audit_log, audit_repeats, metrics
-from lfscp.observe import audit_message as m
-from lfscp.observe.audit import AuditedPeer, Transfer
-from lfscp.observe.audit_log import AuditFile, old_files
-from lfscp.observe.audit_message import Patient
-from lfscp.observe.audit_repeats import Repeats
+from lfscp.observe import audit, metrics
+from lfscp.observe.audit import AuditedPeer, Transfer, current
+from lfscp.observe.audit import log as audit_log
+from lfscp.observe.audit import message as m
+from lfscp.observe.audit import repeats as audit_repeats
+from lfscp.observe.audit.log import AuditFile, old_files
+from lfscp.observe.audit.message import Patient
+from lfscp.observe.audit.repeats import Repeats
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY = "1.2.3.4"
@@ -313,7 +315,7 @@ def test_what_is_not_long_is_whole() -> None:
 def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[float]]]:
     """A trail that writes three alike within a minute, and its clock."""
     now = [1000.0]
-    monkeypatch.setattr("lfscp.observe.audit.Repeats", lambda most: Repeats(most, lambda: now[0]))
+    monkeypatch.setattr(current, "Repeats", lambda most: Repeats(most, lambda: now[0]))
     path = tmp_path / "audit.log"
     audit.start(path, "LFSCP", same_per_minute=3)
     yield path, now
