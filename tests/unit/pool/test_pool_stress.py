@@ -21,20 +21,22 @@ class AssertingPool(LeaderFollowerPool):
         self.broken: list[str] = []
         self.new_leaders = 0
         super().__init__(*args, **kwargs)
+        self.change, self.lead = self._roles.change, self._roles.lead
+        self._roles.change, self._roles.lead = self.changed_to, self.led_by
 
-    def _change(self, leader, waiting, running) -> None:
-        super()._change(leader, waiting, running)
+    def changed_to(self, leader, waiting, running) -> None:
+        self.change(leader, waiting, running)
         if broken := passed_caps(self.state()):
             self.broken.append(f"{broken}: {self}")
-        starting = self._heir is not None and self._heir.is_new_thread
+        starting = self._roles.heir is not None and self._roles.heir.is_new_thread
         if self.max_running and waiting + running + starting > self.max_running:
             self.broken.append(f"reserved place given away: {self}")
 
-    def _lead(self, me) -> None:
-        if not self._is_vacant():
+    def led_by(self, me) -> None:
+        if not self._roles.is_vacant():
             self.broken.append(f"two leaders: {me.name}, {self}")
         self.new_leaders += 1
-        super()._lead(me)
+        self.lead(me)
 
     def _inherit(self, me, heir) -> bool:
         leads = super()._inherit(me, heir)

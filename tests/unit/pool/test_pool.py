@@ -30,9 +30,11 @@ class WatchedPool(LeaderFollowerPool):
         self.broken_caps: list[str] = []
         self.keeps_caps = True
         super().__init__(*args, **kwargs)
+        self.change = self._roles.change
+        self._roles.change = self.changed_to
 
-    def _change(self, leader, waiting, running) -> None:
-        super()._change(leader, waiting, running)
+    def changed_to(self, leader, waiting, running) -> None:
+        self.change(leader, waiting, running)
         if self.keeps_caps:
             if 0 <= self.max_waiting < waiting:
                 self.broken_caps.append(f"waiting {self}")
@@ -584,14 +586,14 @@ class InterruptedGate:
 
 
 def join_and_be_interrupted(pool: WatchedPool, gate: InterruptedGate) -> None:
-    follow = pool._follow
+    follow = pool._roles.follow
 
     def follow_at_gate(me, follower) -> None:
         follower.gate = gate
-        pool._follow = follow
+        pool._roles.follow = follow
         follow(me, follower)
 
-    pool._follow = follow_at_gate
+    pool._roles.follow = follow_at_gate
     with pytest.raises(KeyboardInterrupt):
         pool.join()
 
@@ -735,13 +737,13 @@ def test_a_promotion_that_meets_the_shutdown_starts_no_thread(door):
     """Defect 9."""
     d = door(name="late")
     d.join()
-    reserve = d.pool._reserve_thread_name
+    reserve = d.pool._threads.reserve_name
 
     def shut_down_first() -> str:
         d.pool.shutdown()
         return reserve()
 
-    d.pool._reserve_thread_name = shut_down_first
+    d.pool._threads.reserve_name = shut_down_first
     Client().send(d).may_end.set()
     assert d.promotions == [False]
     assert d.pool.drain(DEADLINE_S)
@@ -958,7 +960,7 @@ def test_start_says_that_no_thread_can_be_started(no_more_threads):
 
 
 def test_the_demonstration_answers_every_client_and_ends_by_itself():
-    script = Path(__file__).parents[2] / "scripts" / "pool_demo.py"
+    script = Path(__file__).parents[3] / "scripts" / "pool_demo.py"
     run = subprocess.run(
         [sys.executable, script, "--threads", "1", "5", "--work-ms", "20"],
         capture_output=True,

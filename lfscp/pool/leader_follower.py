@@ -1,83 +1,27 @@
-"""Leader/follower thread pool: one thread waits for work, wakes its successor, then does the work.
-
-A port of LF_ThreadPool of dcm4che 1.4. One member is the leader: it alone waits for the next
-request (in accept, usually). When it has one, it promotes a new leader and becomes a processor.
-After the request it leads again, follows or leaves. There is no queue, and no request goes from one
-thread to another.
-
-Rules kept here:
-- Conditions are tested and the state is changed under one lock, so both caps hold at all times.
-- After a promotion that returns True there is a leader, or an heir on its way with a reserved
-  place. While there is an heir, no other thread takes the lead.
-- No thread polls. Each follower sleeps on a lock of its own, and exactly one is woken: the one that
-  came last, whose stack and caches are the warmest. So the others sleep on, and with `max_idle_s`
-  each of them leaves after so long.
-- The state is one tuple, replaced as a whole, so any thread reads it without the lock.
-
-The pool knows nothing of sockets: the handler accepts, and `wake_leader` wakes it.
-"""
+"""The pool: its threads lead, serve and follow in turns; see `lfscp.pool`."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
+
+from lfscp.pool.member_threads import MemberThreads
+from lfscp.pool.roles import (
+    NO_LIMIT_RUNNING,
+    NO_LIMIT_WAITING,
+    Heir,
+    Now,
+    PoolState,
+    Roles,
+    checked,
+)
 
 _log = logging.getLogger("lfscp.pool")
 
-NO_LIMIT_RUNNING: Final = 0
-NO_LIMIT_WAITING: Final = -1
 _SAY_AGAIN_S: Final = 60.0
-
-_pool_numbers = itertools.count(1)
-_names_in_use: set[str] = set()
-_names_lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class PoolState:
-    """The state of a pool at one moment.
-
-    Args:
-        leader: name of the leading thread; None if there is none.
-        waiting: followers; one that was notified counts until it has woken.
-        running: the leader and the processors.
-        max_running: cap on running, and on waiting + running; 0 is no limit.
-        max_waiting: cap on waiting; -1 is no limit.
-        is_shutdown: whether shutdown() was called.
-    """
-
-    leader: str | None
-    waiting: int
-    running: int
-    max_running: int
-    max_waiting: int
-    is_shutdown: bool
-
-
-class _Now(NamedTuple):
-    """The state that is replaced as a whole, so that it is read without the lock."""
-
-    leader: threading.Thread | None
-    waiting: int
-    running: int
-    is_shutdown: bool
-
-
-class _Heir:
-    """The next leader: a follower that was woken, or a thread that is being started."""
-
-    __slots__ = ("gate", "is_new_thread", "is_waiting")
-
-    def __init__(self, *, is_new_thread: bool) -> None:
-        self.is_new_thread = is_new_thread
-        self.is_waiting = False  # counted in the pool's waiting
-        self.gate = threading.Lock()  # a follower sleeps on it; whoever wakes it releases it
-        self.gate.acquire()
 
 
 class LeaderFollowerPool:
@@ -113,26 +57,18 @@ class LeaderFollowerPool:
     ) -> None:
         if not callable(handler):
             raise TypeError(f"handler: {handler!r} cannot be called; give a function of the pool")
-        self._label = f"LF_ThreadPool-{next(_pool_numbers)}"
-        self._name = self._label if name is None else name
+        self._roles = Roles(max_running, max_waiting)
+        self._name = self._roles.label if name is None else name
         self._handler = handler
         self._wake_leader = wake_leader
-        self._daemon = daemon
         # Re-entrant, because a signal handler may call shutdown() in a thread that holds it.
         self._lock = threading.RLock()
         self._empty = threading.Condition(self._lock)
-        # Held while a thread is started, so that none is started after shutdown() has returned.
-        # Not the pool's lock: the new thread needs that one to lead, and need not wait for us.
-        self._start_lock = threading.RLock()
-        self._now = _Now(None, 0, 0, False)
-        self._followers: list[_Heir] = []  # asleep, the last to come at the end
-        self._heir: _Heir | None = None
-        self._lead_is_offered = False  # the leader is busy with a request: any free thread may lead
+        self._threads = MemberThreads(
+            self._name, daemon=daemon, is_shutdown=lambda: self._roles.now.is_shutdown
+        )
         self._members: set[threading.Thread] = set()
         self._expected = 0  # threads started that have not joined yet
-        self._thread_numbers = itertools.count(1)
-        self._max_running = _checked("max_running", max_running, NO_LIMIT_RUNNING)
-        self._max_waiting = _checked("max_waiting", max_waiting, NO_LIMIT_WAITING)
         self.max_idle_s = max_idle_s
         self._said_no_thread_at = -_SAY_AGAIN_S
 
@@ -151,38 +87,38 @@ class LeaderFollowerPool:
     @property
     def waiting(self) -> int:
         """How many followers wait."""
-        return self._now.waiting
+        return self._roles.now.waiting
 
     @property
     def running(self) -> int:
         """How many threads run: the leader and the processors."""
-        return self._now.running
+        return self._roles.now.running
 
     @property
     def is_shutdown(self) -> bool:
         """Whether shutdown() was called."""
-        return self._now.is_shutdown
+        return self._roles.now.is_shutdown
 
     @property
     def max_running(self) -> int:
         """Cap on running, and on waiting + running; 0 is no limit. Lowering it evicts nobody."""
-        return self._max_running
+        return self._roles.max_running
 
     @max_running.setter
     def max_running(self, value: int) -> None:
         with self._lock:
-            self._max_running = _checked("max_running", value, NO_LIMIT_RUNNING)
-            self._wake_heir_if_vacant()
+            self._roles.max_running = checked("max_running", value, NO_LIMIT_RUNNING)
+            self._roles.wake_heir_if_vacant()
 
     @property
     def max_waiting(self) -> int:
         """Cap on waiting; -1 is no limit. Lowering it evicts nobody."""
-        return self._max_waiting
+        return self._roles.max_waiting
 
     @max_waiting.setter
     def max_waiting(self, value: int) -> None:
         with self._lock:
-            self._max_waiting = _checked("max_waiting", value, NO_LIMIT_WAITING)
+            self._roles.max_waiting = checked("max_waiting", value, NO_LIMIT_WAITING)
 
     @property
     def max_idle_s(self) -> float | None:
@@ -197,23 +133,10 @@ class LeaderFollowerPool:
 
     def state(self) -> PoolState:
         """The state of one moment."""
-        leader, waiting, running, is_shutdown = self._now
-        return PoolState(
-            leader=None if leader is None else leader.name,
-            waiting=waiting,
-            running=running,
-            max_running=self._max_running,
-            max_waiting=self._max_waiting,
-            is_shutdown=is_shutdown,
-        )
+        return self._roles.state()
 
     def __str__(self) -> str:
-        state = self.state()
-        return (
-            f"{self._label}[leader:{state.leader or 'null'}, waiting:{state.waiting}, "
-            f"running: {state.running}({state.max_running}), "
-            f"shutdown: {'true' if state.is_shutdown else 'false'}]"
-        )
+        return str(self._roles)
 
     # Life of a member
 
@@ -263,36 +186,35 @@ class LeaderFollowerPool:
         """
         me = threading.current_thread()
         with self._lock:
-            leader, waiting, running, is_shutdown = self._now
+            leader, waiting, running, is_shutdown = self._roles.now
             if is_shutdown:
                 return False
             if leader is not me:
                 raise RuntimeError(f"{me.name} is not the leader of {self}; only it may promote")
-            self._change(None, waiting, running)
-            if self._followers and self._has_room_to_run():
-                self._wake_heir()
+            self._roles.change(None, waiting, running)
+            if self._roles.followers and self._roles.has_room_to_run():
+                self._roles.wake_heir()
                 return True
             # With max_waiting 0 the original starts a thread that leaves at once.
-            if not self._has_room_to_run() or self._max_waiting == 0:
-                self._debug("Max number of threads reached")
+            if not self._roles.has_room_to_run() or self._roles.max_waiting == 0:
+                self._roles.debug("Max number of threads reached")
                 return False
-            self._debug("promote new leader by add new Thread")
-            self._heir = heir = _Heir(is_new_thread=True)
+            self._roles.debug("promote new leader by add new Thread")
+            self._roles.heir = heir = Heir(is_new_thread=True)
             self._expected += 1
         return self._start_heir(me, heir)
 
     def shutdown(self) -> None:
         """Send followers and leader away; processors finish their request. Does not wait."""
         with self._lock:
-            self._debug("shutdown")
-            is_first = not self._now.is_shutdown
-            _, waiting, running, _ = self._now
-            self._now = _Now(None, waiting, running, True)
-            self._heir = None
-            while self._followers:
-                self._followers.pop().gate.release()
-        with self._start_lock:
-            pass  # a start that was under way is over; the next start sees the flag
+            self._roles.debug("shutdown")
+            is_first = not self._roles.now.is_shutdown
+            _, waiting, running, _ = self._roles.now
+            self._roles.now = Now(None, waiting, running, True)
+            self._roles.heir = None
+            while self._roles.followers:
+                self._roles.followers.pop().gate.release()
+        self._threads.wait_for_starts()
         if is_first and self._wake_leader is not None:
             try:
                 self._wake_leader()
@@ -316,7 +238,7 @@ class LeaderFollowerPool:
 
     # The rest is internal. "Lock held" means by the calling thread
 
-    def _live(self, me: threading.Thread, heir: _Heir | None) -> None:
+    def _live(self, me: threading.Thread, heir: Heir | None) -> None:
         """Lead, process and follow in turns until it is time to leave; runs in the member."""
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("Thread: %s JOIN ThreadPool %s", me.name, self._name)
@@ -335,9 +257,9 @@ class LeaderFollowerPool:
     def _handle(self, me: threading.Thread) -> None:
         """Call the handler, and again while this thread is still the leader."""
         try:
-            while self._now.leader is me:
+            while self._roles.now.leader is me:
                 self._handler(self)
-                if self._lead_is_offered:
+                if self._roles.lead_is_offered:
                     self._withdraw_offer(me)
         except Exception:  # noqa: BLE001 - an error ends this request only
             _log.warning("Exception thrown in %s", me.name, exc_info=True)
@@ -345,37 +267,37 @@ class LeaderFollowerPool:
         except BaseException:  # KeyboardInterrupt, SystemExit: this thread's end
             self._shut_down_if_leading(me)
             with self._lock:
-                self._end_run(me)
-                self._wake_heir_if_vacant()
+                self._roles.end_run(me)
+                self._roles.wake_heir_if_vacant()
             raise
 
     def _withdraw_offer(self, me: threading.Thread) -> None:
         """Keep the lead if no other thread has taken it during the request."""
         with self._lock:
-            if self._now.leader is me:
-                self._lead_is_offered = False
+            if self._roles.now.leader is me:
+                self._roles.lead_is_offered = False
 
     def _shut_down_if_leading(self, me: threading.Thread) -> None:
         """End the pool if the leader failed before it promoted; else only the request ends."""
         with self._lock:
-            failed_as_leader = self._now.leader is me and not self._lead_is_offered
+            failed_as_leader = self._roles.now.leader is me and not self._roles.lead_is_offered
         if failed_as_leader:
             self.shutdown()
 
     def _take_lead_or_wait(self, me: threading.Thread, *, has_run: bool = False) -> bool:
         """Lead at once, or follow until it is this thread's turn; False: leave the pool."""
-        follower = _Heir(is_new_thread=False)
+        follower = Heir(is_new_thread=False)
         try:
             with self._lock:
                 if has_run:
-                    self._end_run(me)
-                if not self._may_stay():
-                    self._wake_heir_if_vacant()
+                    self._roles.end_run(me)
+                if not self._roles.may_stay():
+                    self._roles.wake_heir_if_vacant()
                     return False
-                if self._is_vacant():
-                    self._lead(me)
+                if self._roles.is_vacant():
+                    self._roles.lead(me)
                     return True
-                self._follow(me, follower)
+                self._roles.follow(me, follower)
             if not self._sleep(follower):
                 return False
         except BaseException:  # KeyboardInterrupt in the main thread
@@ -383,7 +305,7 @@ class LeaderFollowerPool:
             raise
         return self._inherit(me, follower)
 
-    def _sleep(self, follower: _Heir) -> bool:
+    def _sleep(self, follower: Heir) -> bool:
         """Wait for the lead; False if it did not come in time, and the follower leaves."""
         max_idle_s = self._max_idle_s
         if max_idle_s is None:
@@ -391,104 +313,40 @@ class LeaderFollowerPool:
         if follower.gate.acquire(timeout=max_idle_s):
             return True
         with self._lock:
-            if follower not in self._followers:
+            if follower not in self._roles.followers:
                 return True  # woken at this very moment
-            self._followers.remove(follower)
-            self._end_wait(follower)
-            self._debug("waited for long enough")
+            self._roles.followers.remove(follower)
+            self._roles.end_wait(follower)
+            self._roles.debug("waited for long enough")
         return False
 
-    def _inherit(self, me: threading.Thread, heir: _Heir) -> bool:
+    def _inherit(self, me: threading.Thread, heir: Heir) -> bool:
         """Take the lead that was promised; False after shutdown."""
         with self._lock:
             if not heir.is_new_thread:
-                self._end_wait(heir)
+                self._roles.end_wait(heir)
                 if _log.isEnabledFor(logging.DEBUG):
-                    self._debug(f"{me.name} awaked")
-            if self._now.is_shutdown:
+                    self._roles.debug(f"{me.name} awaked")
+            if self._roles.now.is_shutdown:
                 return False
-            self._heir = None
-            self._lead(me)
+            self._roles.heir = None
+            self._roles.lead(me)
             return True
 
-    def _withdraw(self, follower: _Heir) -> None:
+    def _withdraw(self, follower: Heir) -> None:
         """Remove a follower whose wait was interrupted; pass on the lead if it had it."""
         with self._lock:
-            if follower in self._followers:
-                self._followers.remove(follower)
-            if self._heir is follower:
-                self._heir = None
+            if follower in self._roles.followers:
+                self._roles.followers.remove(follower)
+            if self._roles.heir is follower:
+                self._roles.heir = None
             if follower.is_waiting:
-                self._end_wait(follower)
-            self._wake_heir_if_vacant()
-
-    # Decisions and changes of state; lock held
-
-    def _may_stay(self) -> bool:
-        """Tell whether one more thread may lead or wait; the rule of join()."""
-        _, waiting, running, is_shutdown = self._now
-        if is_shutdown:
-            return False
-        is_needed = running == 0 and self._is_vacant()
-        if not is_needed and 0 <= self._max_waiting <= waiting:
-            return False
-        starting = self._heir is not None and self._heir.is_new_thread
-        return self._max_running == 0 or waiting + running + starting < self._max_running
-
-    def _is_vacant(self) -> bool:
-        """Tell whether a free thread may take the lead."""
-        return self._heir is None and (self._now.leader is None or self._lead_is_offered)
-
-    def _has_room_to_run(self) -> bool:
-        return self._max_running == 0 or self._now.running < self._max_running
-
-    def _change(self, leader: threading.Thread | None, waiting: int, running: int) -> None:
-        """Replace the state; all changes but shutdown go through here."""
-        is_shutdown = self._now.is_shutdown
-        # A signal handler may have shut the pool down in this very thread, lock or not.
-        self._now = _Now(None if is_shutdown else leader, waiting, running, is_shutdown)
-
-    def _follow(self, me: threading.Thread, follower: _Heir) -> None:
-        if _log.isEnabledFor(logging.DEBUG):
-            self._debug(f"{me.name} enter wait()")
-        leader, waiting, running, _ = self._now
-        self._change(leader, waiting + 1, running)
-        follower.is_waiting = True
-        self._followers.append(follower)
-
-    def _end_wait(self, follower: _Heir) -> None:
-        leader, waiting, running, _ = self._now
-        self._change(leader, waiting - 1, running)
-        follower.is_waiting = False
-
-    def _lead(self, me: threading.Thread) -> None:
-        _, waiting, running, _ = self._now
-        self._change(me, waiting, running)
-        self._lead_is_offered = False
-        self._debug("New Leader")
-        self._change(me, waiting, running + 1)
-
-    def _end_run(self, me: threading.Thread) -> None:
-        leader, waiting, running, _ = self._now
-        self._change(None if leader is me else leader, waiting, running - 1)
-
-    def _wake_heir(self) -> None:
-        self._debug("promote new leader by notify")
-        self._heir = self._followers.pop()
-        self._heir.gate.release()
-
-    def _wake_heir_if_vacant(self) -> None:
-        """Wake a follower if no thread leads, as after a cap was changed."""
-        if self._followers and self._is_vacant() and self._has_room_to_run():
-            self._wake_heir()
-
-    def _debug(self, text: str) -> None:
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s - %s", str(self), text)
+                self._roles.end_wait(follower)
+            self._roles.wake_heir_if_vacant()
 
     # Starting threads; lock not held
 
-    def _start_heir(self, me: threading.Thread, heir: _Heir) -> bool:
+    def _start_heir(self, me: threading.Thread, heir: Heir) -> bool:
         """Start the thread that is to lead; when that fails the caller keeps the lead."""
         try:
             if self._start_thread(heir):
@@ -497,15 +355,15 @@ class LeaderFollowerPool:
             self._say_no_thread(error)
         self._give_up_expected()
         with self._lock:
-            _, waiting, running, is_shutdown = self._now
+            _, waiting, running, is_shutdown = self._roles.now
             if is_shutdown:
                 return False
-            self._heir = None
-            self._wake_heir_if_vacant()  # another thread may have come to wait for the heir
-            if self._heir is not None:
+            self._roles.heir = None
+            self._roles.wake_heir_if_vacant()  # another thread may have come to wait for the heir
+            if self._roles.heir is not None:
                 return True
-            self._change(me, waiting, running)
-            self._lead_is_offered = True
+            self._roles.change(me, waiting, running)
+            self._roles.lead_is_offered = True
             return False
 
     def _say_no_thread(self, problem: Exception) -> None:
@@ -514,55 +372,19 @@ class LeaderFollowerPool:
             self._said_no_thread_at = now
             _log.warning("%s - cannot start a new thread: %s", self, problem)
 
-    def _start_thread(self, heir: _Heir | None) -> bool:
+    def _start_thread(self, heir: Heir | None) -> bool:
         """Start a member thread; False after shutdown."""
-        name = self._reserve_thread_name()
-        thread = threading.Thread(
-            target=self._run_thread, args=(heir,), name=name, daemon=self._daemon
-        )
-        is_started = False
-        try:
-            with self._start_lock:
-                if not self._now.is_shutdown:
-                    thread.start()
-                    is_started = True
-        finally:
-            if not is_started:
-                _release_thread_name(name)
-        return is_started
+        return self._threads.start(lambda: self._run_thread(heir))
 
-    def _run_thread(self, heir: _Heir | None) -> None:
+    def _run_thread(self, heir: Heir | None) -> None:
         """Be a thread that the pool started."""
         me = threading.current_thread()
         with self._lock:
             self._expected -= 1
             self._members.add(me)
-        try:
-            self._live(me, heir)
-        finally:
-            _release_thread_name(me.name)
+        self._live(me, heir)
 
     def _give_up_expected(self) -> None:
         with self._lock:
             self._expected -= 1
             self._empty.notify_all()
-
-    def _reserve_thread_name(self) -> str:
-        """Return a name that no pool's thread has, also when two pools have the same name."""
-        with _names_lock:
-            while (name := f"{self._name}-{next(self._thread_numbers)}") in _names_in_use:
-                pass
-            _names_in_use.add(name)
-        return name
-
-
-def _release_thread_name(name: str) -> None:
-    with _names_lock:
-        _names_in_use.discard(name)
-
-
-def _checked(setting: str, value: int, lowest: int) -> int:
-    """Return the value of a cap; ValueError when it is below the value that means no limit."""
-    if value < lowest:
-        raise ValueError(f"{setting}: {value}; must be at least {lowest}, which is no limit")
-    return value
