@@ -7,12 +7,14 @@ it is the page's process that has them, or the first worker when there is no pag
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lfscp.node.parts import retention_limits
+from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from lfscp.archive.upkeep.maintenance import Maintenance
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from lfscp.routing.service import RoutingService
     from lfscp.services.commitment.reporter import Reporter
 
+LOG: Final = get_logger("lfscp.node")
+
 
 class Background:
     """The parts that run, until `stop`.
@@ -33,21 +37,54 @@ class Background:
     """
 
     def __init__(self, current: CurrentSettings, parts: Parts) -> None:
+        self._stops: list[Callable[[], None]] = []
         with ExitStack() as started:
             settings = current.settings
-            started.callback(_start_maintenance(settings, parts).stop)
+
+            def runs(stop: Callable[[], None]) -> None:
+                started.callback(stop)
+                self._stops.append(stop)
+
+            runs(_start_maintenance(settings, parts).stop)
             watch = _watch_worklist_folder(settings, parts)
             if watch is not None:
-                started.callback(watch.stop)
-            started.callback(_start_reporter(current, parts).stop)
-            started.callback(_start_routing(current, parts).stop)
+                runs(watch.stop)
+            runs(_start_reporter(current, parts).stop)
+            runs(_start_routing(current, parts).stop)
             if parts.hl7 is not None:
-                started.callback(_start_hl7(settings, parts, parts.hl7).stop)
-            self._stop: Callable[[], None] = started.pop_all().close
+                runs(_start_hl7(settings, parts, parts.hl7).stop)
+            started.pop_all()
 
     def stop(self) -> None:
-        """End them, the last one first; each finishes what it is at."""
-        self._stop()
+        """End them all at once; each finishes what it is at."""
+        end_together(self._stops)
+
+
+def end_together(stops: Sequence[Callable[[], None]]) -> None:
+    """Call all at once, and wait for all: a disk that hangs delays the end once, not each time.
+
+    Args:
+        stops: each ends one part; what one raises is logged.
+    """
+    threads = [threading.Thread(target=_end, args=(each,), daemon=True) for each in stops]
+    for thread, stop in zip(threads, stops, strict=True):
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started
+            _end(stop)
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
+
+
+def _end(stop: Callable[[], None]) -> None:
+    try:
+        stop()
+    except Exception as error:
+        # The other parts are to end as well.
+        LOG.error(  # noqa: TRY400 - it has no `exception`
+            "a part of the node did not end properly", exc_info=error
+        )
 
 
 def _start_maintenance(settings: Settings, parts: Parts) -> Maintenance:

@@ -34,6 +34,9 @@ OBJECTS = 30  # of each sender
 FAIL_AFTER = 20  # acknowledged objects
 STUDY = "1.2.826.0.1.3680043.8.498.99"
 GIVE_UP_S = 60.0
+LIMIT_S = (
+    300.0  # all waits below together: on a busy machine the nodes alone need a minute to start
+)
 OFFERED = [(CT, ExplicitVRLittleEndian)]
 
 
@@ -121,6 +124,7 @@ class Modality:
                 time.sleep(0.1)
 
 
+@pytest.mark.timeout(LIMIT_S)
 def test_nothing_acknowledged_is_lost_when_a_node_dies_and_the_database_restarts(
     cluster: Cluster, dcmtk: Any, tmp_path: Path
 ) -> None:

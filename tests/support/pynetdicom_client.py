@@ -19,6 +19,7 @@ from pynetdicom.sop_class import (
 from tests.support.dicom_peer import until
 from tests.support.pynetdicom_reactor import well_paused
 
+RELEASE_S = 10
 FIND = StudyRootQueryRetrieveInformationModelFind
 GET = StudyRootQueryRetrieveInformationModelGet
 Contents = dict[str, tuple[str, bytes]]  # by UID: transfer syntax and bytes of the dataset
@@ -37,6 +38,8 @@ def association(
         yield well_paused(assoc)
     finally:
         if assoc.is_established:
+            # pynetdicom's thread may take an abort off the queue that `release` waits for.
+            assoc.acse_timeout = RELEASE_S
             assoc.release()
         close(assoc)
 
