@@ -23,7 +23,8 @@ pytest.register_assert_rewrite("tests.support")
 
 from tests.support.ci import in_ci  # noqa: E402 - after the line above: its asserts explain themselves
 from tests.support.compiled_sql import statements_kept  # noqa: E402
-from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
+from tests.support.postgresql_programs import binaries  # noqa: E402
+from tests.support.postgresql_server import PostgreSQLServer  # noqa: E402
 from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
 from tests.support.scratch import folder_in_memory  # noqa: E402
 

@@ -36,7 +36,8 @@ from tables import table  # noqa: E402
 
 from tests.support.haproxy import balancer  # noqa: E402 - after the line that makes it importable
 from tests.support.node_process import NodeProcess  # noqa: E402 - likewise
-from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
+from tests.support.postgresql_programs import binaries  # noqa: E402
+from tests.support.postgresql_server import PostgreSQLServer  # noqa: E402
 from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
 
 STORE_RQ = dul.encode_associate_rq(

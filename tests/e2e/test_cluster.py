@@ -23,7 +23,8 @@ from tests.support import haproxy
 from tests.support.ci import in_ci
 from tests.support.dcmtk import dataset_bytes, free_port
 from tests.support.node_process import NodeProcess, run_lfscp
-from tests.support.postgresql_server import PostgreSQLServer, binaries
+from tests.support.postgresql_programs import binaries
+from tests.support.postgresql_server import PostgreSQLServer
 from tests.support.pynetdicom_client import association, find, get, store_one
 from tests.support.s3_service import CREDENTIALS, S3Service
 from tests.support.sample_objects import CT, of_sender

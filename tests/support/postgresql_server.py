@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import shutil
 import signal
 import socket
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+
+from tests.support.postgresql_programs import as_its_user
 
 START_S = 60.0
 STOP_S = 20.0
@@ -63,23 +64,12 @@ SELECT count(*), max(xmin::text::bigint), (SELECT string_agg(version_num, ' ') F
 """
 
 
-def binaries() -> Path | None:
-    """Where the server's programs are: where Debian puts them, or on PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    on_path = shutil.which("postgres")
-    if not found and on_path:
-        found = [Path(on_path).resolve()]
-    return found[-1].parent if found else None
-
-
 class PostgreSQLServer:
     """One server on a free port; `url` names a database of it."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
-        self._as: dict[str, Any] = {}
-        if os.getuid() == 0:
-            self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        self._as = as_its_user()
         self.folder = Path(tempfile.mkdtemp(prefix="lfscp-postgresql-"))
         if self._as:
             shutil.chown(self.folder, "postgres", "postgres")

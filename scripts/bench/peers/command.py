@@ -15,11 +15,13 @@ from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
+from tests.support.postgresql_programs import binaries
+
 from . import dataset, report
 from .bench import Bench, Invalid, UnsupportedError
 from .dul import DicomError
 from .http_client import HttpError
-from .postgresql import PostgreSQL, binaries
+from .postgresql import PostgreSQL
 from .server import ServerError, end_when_told, free_port
 from .targets import (
     DCMTK,

@@ -6,13 +6,14 @@ It has PostgreSQL's own settings, so a commit waits for the disk. As root it run
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
+
+from tests.support.postgresql_programs import as_its_user
 
 from .procstat import cpu_seconds
 from .server import ServerError, free_port
@@ -20,15 +21,6 @@ from .targets import POSTGRESQL_USER
 
 _START_S: Final = 60.0
 _STOP_S: Final = 20.0
-
-
-def binaries() -> Path | None:
-    """Where the server's programs are: where Debian puts them, or on PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    on_path = shutil.which("postgres")
-    if not found and on_path:
-        found = [Path(on_path).resolve()]
-    return found[-1].parent if found else None
 
 
 class PostgreSQL:
@@ -46,9 +38,7 @@ class PostgreSQL:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases: dict[Path, str] = {}
         self._made = 0
-        self._as: dict[str, Any] = {}
-        if os.getuid() == 0:
-            self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        self._as = as_its_user()
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from lfscp.dicom.part10.file_meta import part10_header
-from lfscp.observe import metrics
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.problems import MAX_ERRORS
 from lfscp.web.security.bodies import MAX_BYTES_OF_ALL, MAX_BYTES_OF_VISITOR, MAX_VALUES
@@ -19,15 +18,11 @@ from lfscp.web.security.forms import MAX_FIELDS, MAX_FILES
 from lfscp.web.security.guard import MAX_HEADERS
 from lfscp.web.security.shares import Share
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from tests.support.raw_http import refused
 from tests.support.web_app import serving
 
 FILE = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)
 ADDRESS = "testclient"
-
-
-def refused(reason: str) -> float:
-    sums = metrics.BOARD.sums()
-    return sum(number for values, number in metrics.HTTP_REFUSED.samples(sums) if reason in values)
 
 
 def test_a_share_is_given_to_all_and_to_each():

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from lfscp.observe import audit
 from lfscp.web import server as web_server
+from tests.support.raw_http import dripping
 from tests.support.retrieved_objects import as_file
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_STUDY, ct_slice
@@ -26,25 +24,6 @@ Content-Type: multipart/related; type="application/dicom"; boundary=b\r
 """
 PART = b"--b\r\nContent-Type: application/dicom\r\n\r\n"
 STORED = "110104"  # DICOM Instances Transferred
-
-
-@contextmanager
-def sending_on(sock: socket.socket, piece: bytes) -> Iterator[None]:
-    """A client that never ends, and never falls silent."""
-    over = threading.Event()
-
-    def send() -> None:
-        with suppress(OSError):
-            while not over.wait(0.02):
-                sock.sendall(piece)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +47,7 @@ def test_what_is_stored_is_noted_and_what_is_not_leaves_nothing(
             with on_socket(client) as server, socket.create_connection(server.address) as sock:
                 sock.settimeout(WAIT_S)
                 sock.sendall((HEAD % length).encode() + whole)
-                with sending_on(sock, piece):
+                with dripping([sock], piece, every_s=0.02):
                     while client.get(f"/api/studies/{CT_STUDY}").status_code != 200:
                         pass
                     server.stop()

@@ -12,20 +12,19 @@ from typing import Any
 
 import pytest
 
-from lfscp.observe import metrics
 from lfscp.observe.open_files import most_open_files
 from lfscp.web.security import connection as http_connection
 from lfscp.web.security import connection_limits
 from lfscp.web.security.connection import MAX_HEAD_BYTES
 from lfscp.web.security.connection_limits import ConnectionLimits, limits_of
 from lfscp.web.security.forwarded import ReverseProxies
+from tests.support.raw_http import WAIT_S, connect, refused, rest, until
 from tests.support.web_socket import listening
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
 CHUNKED = b"POST /%s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 LONG = 64 << 20  # of an answer: more than all buffers on the way take
-WAIT_S = 30
 
 
 class App:
@@ -72,42 +71,10 @@ def serving(**limits: Any) -> Iterator[tuple[tuple[str, int], App, ConnectionLim
         yield server.address, app, places
 
 
-def connect(address: tuple[str, int], content: bytes = b"") -> socket.socket:
-    sock = socket.create_connection(address, WAIT_S)
-    sock.sendall(content)
-    return sock
-
-
-def rest(sock: socket.socket) -> bytes:
-    """All that comes until the end; a reset is an end."""
-    found = b""
-    try:
-        while piece := sock.recv(1 << 20):
-            found += piece
-    except ConnectionResetError:
-        pass
-    return found
-
-
-def until(sock: socket.socket, mark: bytes) -> bytes:
-    """What comes up to a mark."""
-    found = b""
-    while mark not in found:
-        piece = sock.recv(1 << 20)
-        assert piece, found
-        found += piece
-    return found
-
-
 def ask(address: tuple[str, int], path: str = "/") -> bytes:
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with connect(address, request.encode()) as sock:
         return rest(sock)
-
-
-def refused(reason: str) -> float:
-    sums = metrics.BOARD.sums()
-    return sum(number for values, number in metrics.HTTP_REFUSED.samples(sums) if reason in values)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,17 +11,16 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from lfscp.observe import metrics
 from lfscp.web.security import received_bodies
 from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.received_bodies import received_body
+from tests.support.raw_http import WAIT_S, connect, dripping, refused, until
 from tests.support.web_socket import listening
 
 HEAD = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 LARGE = 40 << 20  # more than a thread receives at a time
 THREADS = 40  # of the event loop, see anyio
-WAIT_S = 30
 
 
 class App:
@@ -68,32 +66,6 @@ def serving(
     app = App()
     with listening(app, places) as server:
         yield server.address, app, places
-
-
-def connect(address: tuple[str, int], content: bytes = b"") -> socket.socket:
-    sock = socket.create_connection(address, WAIT_S)
-    sock.sendall(content)
-    return sock
-
-
-def until(sock: socket.socket, mark: bytes) -> bytes:
-    """What comes up to a mark, or to the end if it is empty; a reset is an end."""
-    found = b""
-    while not mark or mark not in found:
-        try:
-            piece = sock.recv(1 << 20)
-        except ConnectionResetError:
-            piece = b""
-        if not piece:
-            assert not mark, found
-            break
-        found += piece
-    return found
-
-
-def refused(reason: str) -> float:
-    sums = metrics.BOARD.sums()
-    return sum(number for values, number in metrics.HTTP_REFUSED.samples(sums) if reason in values)
 
 
 @pytest.mark.parametrize("size", [1, 60_000, 3_000_000, LARGE])
@@ -167,26 +139,6 @@ def test_a_client_that_spreads_its_bytes_is_ended():
         assert app.gone.wait(WAIT_S)
         assert refused("slow_request") == before + 1
         assert places.taken == 0
-
-
-@contextmanager
-def dripping(socks: list[socket.socket]) -> Iterator[None]:
-    """Each sends a byte again and again, sooner than a thread has waited for it."""
-    over = threading.Event()
-
-    def drip() -> None:
-        with suppress(OSError):
-            while not over.wait(0.001):
-                for each in socks:
-                    each.sendall(b"x")
-
-    thread = threading.Thread(target=drip)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("sent", [0, 1, 100_000])

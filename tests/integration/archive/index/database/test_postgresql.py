@@ -29,7 +29,8 @@ from lfscp.archive.upkeep.check import Difference, check
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import EXPLICIT, encoded, received
 from tests.support.cutting_proxy import CuttingProxy
-from tests.support.postgresql_server import PostgreSQLServer, binaries
+from tests.support.postgresql_programs import binaries
+from tests.support.postgresql_server import PostgreSQLServer
 from tests.support.schema_differences import differences
 
 TIMEOUT_S = 20.0
