@@ -7,10 +7,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -482,68 +482,75 @@ def test_a_server_that_stays_away_is_out_of_resources(
         assert list(check(archive)) == [], "what was not acknowledged has left nothing"
 
 
-@pytest.mark.parametrize("duplicates", ["keep", "replace"])
-def test_a_commit_whose_answer_is_lost_counts_once(
-    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path, duplicates: str
-) -> None:
+class Cut(NamedTuple):
+    """A proxy before the server, and the URL of the index behind it."""
+
+    proxy: CuttingProxy
+    url: str
+
+
+@pytest.fixture
+def cut(postgresql_server: PostgreSQLServer, postgresql_url: str) -> Iterator[Cut]:
+    """The index behind a proxy that loses answers or connections."""
     proxy = CuttingProxy(postgresql_server.port)
-    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
     try:
-        with Archive.open(tmp_path, index_url=url, duplicates=duplicates) as archive:
-            archive.store(received(1))
-            archive.store(received(2))
-            number, pixels = (3, b"\0" * 64) if duplicates == "keep" else (2, b"\1" * 64)
-            outcomes: list[StoreOutcome] = []
-            proxy.hold()
-
-            def store() -> None:
-                outcomes.append(archive.store(received(number, pixels=pixels)).outcome)
-
-            def cut() -> None:
-                assert proxy.held.wait(JOIN_S)
-                proxy.cut()
-
-            in_parallel(store, cut)
-            assert outcomes == [
-                StoreOutcome.STORED if duplicates == "keep" else StoreOutcome.REPLACED
-            ]
-            (row,) = archive.select(Level.IMAGE, {Level.IMAGE: [f"1.2.3.1.{number}"]})
-            assert row.path.read_bytes().endswith(encoded(number, pixels=pixels))
-            assert list(check(archive)) == []
+        yield Cut(proxy, postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/"))
     finally:
         proxy.close()
+
+
+def store_and_cut(proxy: CuttingProxy, store: Callable[[], None]) -> None:
+    """Store, and end all connections once an answer is held back."""
+
+    def cut_when_held() -> None:
+        assert proxy.held.wait(JOIN_S)
+        proxy.cut()
+
+    in_parallel(store, cut_when_held)
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "replace"])
+def test_a_commit_whose_answer_is_lost_counts_once(
+    cut: Cut, tmp_path: Path, duplicates: str
+) -> None:
+    with Archive.open(tmp_path, index_url=cut.url, duplicates=duplicates) as archive:
+        archive.store(received(1))
+        archive.store(received(2))
+        number, pixels = (3, b"\0" * 64) if duplicates == "keep" else (2, b"\1" * 64)
+        outcomes: list[StoreOutcome] = []
+        cut.proxy.hold()
+
+        def store() -> None:
+            outcomes.append(archive.store(received(number, pixels=pixels)).outcome)
+
+        store_and_cut(cut.proxy, store)
+        assert outcomes == [StoreOutcome.STORED if duplicates == "keep" else StoreOutcome.REPLACED]
+        (row,) = archive.select(Level.IMAGE, {Level.IMAGE: [f"1.2.3.1.{number}"]})
+        assert row.path.read_bytes().endswith(encoded(number, pixels=pixels))
+        assert list(check(archive)) == []
 
 
 def test_a_file_stays_when_the_server_goes_again_before_it_tells_of_the_row(
-    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+    cut: Cut, postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
 ) -> None:
-    proxy = CuttingProxy(postgresql_server.port)
-    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
-    try:
-        with Archive.open(tmp_path, index_url=url, index_timeout_s=2.0) as archive:
-            archive.store(received(1))
-            proxy.hold_after("COMMIT")
-            proxy.end_at("ROLLBACK")  # after a unique violation, by its own row
+    with Archive.open(tmp_path, index_url=cut.url, index_timeout_s=2.0) as archive:
+        archive.store(received(1))
+        cut.proxy.hold_after("COMMIT")
+        cut.proxy.end_at("ROLLBACK")  # after a unique violation, by its own row
 
-            def store() -> None:
-                with pytest.raises(InDoubtError):
-                    archive.store(received(2, SeriesInstanceUID="1.2.3.2"))
+        def store() -> None:
+            with pytest.raises(InDoubtError):
+                archive.store(received(2, SeriesInstanceUID="1.2.3.2"))
 
-            def cut() -> None:
-                assert proxy.held.wait(JOIN_S)
-                proxy.cut()
-
-            in_parallel(store, cut)
-            path = archive.files.root / "1.2.3/1.2.3.2/1.2.3.1.2.dcm"
-            database = postgresql_url.rpartition("/")[2]
-            rows = postgresql_server.sql("SELECT count(*) FROM instance", database)
-            assert (rows, path.exists()) == ([(2,)], True)
-    finally:
-        proxy.close()
+        store_and_cut(cut.proxy, store)
+        path = archive.files.root / "1.2.3/1.2.3.2/1.2.3.1.2.dcm"
+        database = postgresql_url.rpartition("/")[2]
+        rows = postgresql_server.sql("SELECT count(*) FROM instance", database)
+        assert (rows, path.exists()) == ([(2,)], True)
 
 
 def test_a_statement_of_a_client_that_is_gone_ends_while_it_waits(
-    postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
+    cut: Cut, postgresql_server: PostgreSQLServer, postgresql_url: str, tmp_path: Path
 ) -> None:
     """Else it would be committed long after: the file of a store in doubt is gone by then."""
     database = postgresql_url.rpartition("/")[2]
@@ -551,8 +558,6 @@ def test_a_statement_of_a_client_that_is_gone_ends_while_it_waits(
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    proxy = CuttingProxy(postgresql_server.port)
-    url = postgresql_url.replace(f":{postgresql_server.port}/", f":{proxy.port}/")
 
     def count(expected: int) -> None:
         deadline = time.monotonic() + TIMEOUT_S
@@ -560,29 +565,26 @@ def test_a_statement_of_a_client_that_is_gone_ends_while_it_waits(
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-    try:
-        with (
-            Archive.open(tmp_path, index_url=url, index_timeout_s=0.5) as archive,
-            psycopg.connect(postgresql_url.replace("+psycopg", "")) as other,
-        ):
-            archive.store(received(1))
-            other.execute("SELECT id FROM series FOR UPDATE")
+    with (
+        Archive.open(tmp_path, index_url=cut.url, index_timeout_s=0.5) as archive,
+        psycopg.connect(postgresql_url.replace("+psycopg", "")) as other,
+    ):
+        archive.store(received(1))
+        other.execute("SELECT id FROM series FOR UPDATE")
 
-            def store() -> None:
-                with pytest.raises(InDoubtError):
-                    archive.store(received(2))
+        def store() -> None:
+            with pytest.raises(InDoubtError):
+                archive.store(received(2))
 
-            def go() -> None:
-                count(1)
-                time.sleep(0.5)  # alone by then, without a limit of the wait
-                proxy.close()
+        def go() -> None:
+            count(1)
+            time.sleep(0.5)  # alone by then, without a limit of the wait
+            cut.proxy.close()
 
-            in_parallel(store, go)
-            count(0)
-            other.rollback()
-        assert postgresql_server.sql("SELECT count(*) FROM instance", database) == [(1,)]
-    finally:
-        proxy.close()
+        in_parallel(store, go)
+        count(0)
+        other.rollback()
+    assert postgresql_server.sql("SELECT count(*) FROM instance", database) == [(1,)]
 
 
 def test_a_store_that_ctrl_c_ends_leaves_no_row_without_its_file(
