@@ -138,7 +138,10 @@ def restore(
         bool, typer.Option("--link", help="On the same disk, make hard links instead of copies.")
     ] = False,
 ) -> None:
-    """Fill an empty data folder from a backup, and check it."""
+    """Fill an empty data folder from a backup, and check it.
+
+    No node may use the folder meanwhile.
+    """
     from lfscp.archive.errors import ArchiveInUseError
     from lfscp.archive.upkeep.check import check
     from lfscp.archive.upkeep.restore import restore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -30,33 +30,33 @@ app = typer.Typer(
     help="Correct studies and patients. The node may be running.",
 )
 
-Changes = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEYWORD=VALUE...",
-        help="PatientName, PatientID, IssuerOfPatientID, PatientBirthDate or PatientSex; of a "
-        "study also StudyDescription or AccessionNumber.",
-    ),
-]
-Into = Annotated[
-    str,
-    typer.Option("--into", metavar="PATIENT_ID", help="Move it to this patient of the archive."),
-]
+_OF_PATIENT: Final = "PatientName, PatientID, IssuerOfPatientID, PatientBirthDate or PatientSex"
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
 CorrectionID = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")]
 
 
 @app.command()
 def study(  # noqa: PLR0913, RUF100 - an option each
-    uid: Annotated[str, typer.Argument(metavar="UID", help="Its Study Instance UID.")],
-    changes: Changes = None,
-    into: Into = "",
+    uid: Annotated[str, typer.Argument(metavar="UID", help="The Study Instance UID.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEYWORD=VALUE...",
+            help=f"{_OF_PATIENT}, StudyDescription or AccessionNumber.",
+        ),
+    ] = None,
+    into: Annotated[
+        str,
+        typer.Option(
+            "--into", metavar="PATIENT_ID", help="Move it to this patient of the archive."
+        ),
+    ] = "",
     of: Annotated[
         str,
         typer.Option(
             "--of",
             metavar="PATIENT_ID",
-            help="Whose it is, if several patients have the UID.",
+            help="The patient of the study, if several patients have a study of this UID.",
         ),
     ] = "",
     config: ConfigFile = None,
@@ -84,12 +84,22 @@ def study(  # noqa: PLR0913, RUF100 - an option each
 
 @app.command()
 def patient(  # noqa: PLR0913, RUF100 - an option each
-    patient_id: Annotated[str, typer.Argument(metavar="PATIENT_ID", help="Its Patient ID.")],
-    changes: Changes = None,
-    into: Into = "",
+    patient_id: Annotated[str, typer.Argument(metavar="PATIENT_ID", help="The Patient ID.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEYWORD=VALUE...", help=f"{_OF_PATIENT}."),
+    ] = None,
+    into: Annotated[
+        str,
+        typer.Option(
+            "--into", metavar="PATIENT_ID", help="Merge with this patient of the archive."
+        ),
+    ] = "",
     issuer: Annotated[
         str,
-        typer.Option("--issuer", help="Issuer of the Patient ID, if several have the same."),
+        typer.Option(
+            "--issuer", metavar="ISSUER", help="Issuer of the Patient ID, if several have the same."
+        ),
     ] = "",
     config: ConfigFile = None,
     data_dir: DataDir = None,
@@ -121,7 +131,7 @@ def patient(  # noqa: PLR0913, RUF100 - an option each
 def list_(
     config: ConfigFile = None,
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
     """List the corrections, the newest first."""
     from lfscp.archive.index.correction_states import list_corrections

@@ -15,9 +15,7 @@ def doctor(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     no_peers: Annotated[bool, typer.Option("--no-peers", help="Ask no peer.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print each finding as JSON, one a line.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
     """Say what is wrong with the node, and what to do.
 

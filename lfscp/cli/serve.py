@@ -131,7 +131,8 @@ def serve(
 ) -> None:
     """Run the node: DICOM, the page and the API.
 
-    It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
+    It answers C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET, gives devices their worklist, takes
+    procedure steps (MPPS) and commits to keep objects. At SIGTERM or SIGINT it finishes what runs.
     """
     from lfscp.config.present import require_present
     from lfscp.node.coercions import coercions_of

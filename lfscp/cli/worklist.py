@@ -84,9 +84,7 @@ def list_(
             "given several times.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One line with one object for each item.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
     """List the worklist, the newest first.
 

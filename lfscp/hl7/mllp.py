@@ -1,4 +1,4 @@
-"""MLLP: messages between two bytes on a stream.
+"""Finds HL7 messages on a stream by MLLP: one byte stands before each, two stand behind it.
 
 A message is a vertical tab, its bytes, a file separator and a carriage return. Between two messages
 there may be line ends and spaces. Source: HL7 version 2, Transport Specification: MLLP.

@@ -1,1 +1,1 @@
-"""What a running node lets others see: the ordinary log, and what systemd is told."""
+"""What a running node lets others see: log, metrics, audit trail, and its state for systemd."""

@@ -1,1 +1,1 @@
-"""Asking other application entities: echo, find, get, move, send, each in the calling thread."""
+"""Asks other nodes: echo, find, get, move, send and commit, each in the calling thread."""

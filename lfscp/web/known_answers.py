@@ -1,4 +1,4 @@
-"""Keeps what answers were made of that consist of bytes of one file, for the same question again.
+"""Remembers of which bytes of which file an answer was made, for when the same is asked again.
 
 Rules: nothing of the bytes is kept, and what is kept is a note, no promise: who uses it looks first
 whether the index and the file still say the same. Bounded memory; any thread may call any method.

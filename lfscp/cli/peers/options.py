@@ -88,7 +88,7 @@ Keys = Annotated[
         "-k",
         metavar="KEYWORD=VALUE",
         help='A key, such as PatientName=DOE* or "0010,0010=DOE*". May be given several times. '
-        "Of a key without a value, the matches have the value.",
+        "A key without a value asks for the value.",
     ),
 ]
 RetrieveKeys = Annotated[

@@ -1,4 +1,4 @@
-"""Answers requests for jobs at other application entities: submit, watch, cancel, pause, retry."""
+"""Answers /api/jobs: submit jobs, watch, cancel, pause, resume, retry and forget them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers /api/peers: the application entities that jobs can be sent to."""
+"""Answers /api/peers: the application entities and DICOMweb servers that jobs can ask."""
 
 from __future__ import annotations
 
