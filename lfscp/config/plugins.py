@@ -64,12 +64,12 @@ class PluginsSection(Section):
     )
     hang_s: Seconds = setting(
         60.0,
-        "After how long a call of a plug-in that nobody waits for is named in the log as hanging, "
-        "in seconds. The node waits for a route_action as long.",
+        "A call of a plug-in that lasts longer than this, in seconds, is named in the log as "
+        "hanging. It is also the longest wait for a route_action.",
         live=True,
     )
     stop_timeout_s: Seconds = setting(
         5.0,
-        "How long plug-ins may take for what is still to be told when the node stops, in seconds.",
+        "How long plug-ins may still hear what waits for them when the node stops, in seconds.",
         live=True,
     )

@@ -91,7 +91,7 @@ class Worklist(Section):
         '"MR=MR01,MR02" (any of these), "*=ROOM1" (all other modalities).',
     )
     hl7_modalities: ListOf[ModalityTerm] = setting(
-        (), 'Modalities for other words that orders have for them (OBR-24): "RAD=DX".'
+        (), 'The modalities that orders mean by words of their own (OBR-24): "RAD=DX".'
     )
 
 
