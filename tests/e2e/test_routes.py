@@ -128,7 +128,7 @@ def test_a_study_goes_as_a_whole_once_it_is_quiet_also_over_a_restart(
     config = tmp_path / "node/lfscp.toml"
     (queue,) = queues(config, node.data_dir)
     assert (queue["held"], here(destination)) == (1, set())  # it is not quiet for long enough
-    node.reload(config.read_text().replace("quiet_s = 3600", "quiet_s = 2"))
+    node.reload(config.read_text().replace("quiet_s = 3600", "quiet_s = 0.5"))
     wait_until(lambda: here(destination) == names(files), lambda: node.tail)
     node.wait_for("complete, is sent on", instances=4)
     later = made(
