@@ -18,7 +18,14 @@ from pynetdicom.dsutils import encode
 from tests.support import orthanc
 from tests.support.ci import in_ci
 from tests.support.dicom_peer import until
-from tests.support.modality import Modality, Named, Report, action_information, ask, send_bytes
+from tests.support.modality import (
+    HeldAnswer,
+    Modality,
+    Named,
+    action_information,
+    ask,
+    send_bytes,
+)
 from tests.support.node_process import NodeProcess, StartNode
 from tests.support.orthanc import orthanc_scu
 from tests.support.pynetdicom_client import store
@@ -127,20 +134,14 @@ def test_a_node_that_is_killed_before_the_report_reports_when_it_is_back(
 def test_a_node_that_is_killed_while_the_peer_has_the_report_sends_it_again(
     start_node: StartNode, tmp_path: Path
 ) -> None:
-    has_it, may_answer = threading.Event(), threading.Event()
-
-    def answer(_: Report) -> int:
-        has_it.set()
-        may_answer.wait(60)
-        return 0x0000
-
+    answer = HeldAnswer()
     modality = Modality(answer=answer)
     with modality.listening() as port:
         node = start_node(configuration=peers(port))
         modality.ask(node.port, TRANSACTION, stored(node, tmp_path / "sent"))
-        assert has_it.wait(60)
+        assert answer.has_report.wait(60)
         node.kill()
-        may_answer.set()
+        answer.may_answer.set()
         modality.wait_for_report()
         assert rows(node)[0][0] == "verified"
         let_time_pass(node)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.support.committing_peer import committing_peer, report
 from tests.support.dcmtk import free_port
 from tests.support.dicom_peer import until
 from tests.support.hl7_messages import MLLPClient, orm
-from tests.support.modality import Modality, Report, ask
+from tests.support.modality import HeldAnswer, Modality, ask
 from tests.support.node_process import StartNode
 from tests.support.pynetdicom_client import store
 from tests.support.sample_objects import made
@@ -29,13 +28,7 @@ SENT = "1.2.826.0.1.3680043.8.498.1"
 def test_a_successor_goes_on_with_all_that_the_node_was_at(
     dcmtk: Any, start_node: StartNode, tmp_path: Path, workers: int
 ) -> None:
-    has_it, may_answer = threading.Event(), threading.Event()
-
-    def answer(_: Report) -> int:
-        has_it.set()
-        may_answer.wait(60)
-        return 0x0000
-
+    answer = HeldAnswer()
     device, hl7 = Modality(answer=answer), free_port()
     folder = tmp_path / "files"
     folder.mkdir()
@@ -58,14 +51,14 @@ def test_a_successor_goes_on_with_all_that_the_node_was_at(
         with MLLPClient(hl7) as before, device.association(old.port) as assoc:
             assert code(before.ask(orm())) == "AA"
             assert ask(assoc, TRANSACTION, references) == 0x0000
-            assert has_it.wait(60)
+            assert answer.has_report.wait(60)
             new = start_node(configuration=configuration, flags=[*flags, "--take-over"])
             old.wait_for("stopping", signal="SIGUSR1")
             put(folder / "2.wl", bare(2))
             assert before.answer() == ""  # it ends between two messages
             with MLLPClient(hl7) as after:
                 assert code(after.ask(orm(filler="F201^RIS", accession="A301"))) == "AA"
-            may_answer.set()
+            answer.may_answer.set()
             # Once the answer is through: pynetdicom may lose one of two messages that cross.
             old.wait_for("storage commitment reported")
             assert ask(assoc, f"{TRANSACTION}.2", references) == 0x0000

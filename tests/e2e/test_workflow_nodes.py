@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tests.e2e.test_procedure_step_nodes import description
 from tests.e2e.test_procedure_steps import change, create
 from tests.e2e.test_worklist_node import found
 from tests.support.dicom_peer import until
-from tests.support.modality import Modality, Report, ask
+from tests.support.modality import HeldAnswer, Modality, ask
 from tests.support.node_process import NodeProcess, StartNode, run_lfscp
 from tests.support.procedure_step_peer import modality
 from tests.support.procedure_steps import ended
@@ -91,23 +90,17 @@ def test_the_files_of_one_node_are_seen_at_the_other_and_left_alone_by_it(
 def test_a_node_that_dies_with_a_commitment_leaves_it_to_the_other(
     start_node: StartNode, shared: str, postgresql_url: str, tmp_path: Path
 ) -> None:
-    has_it, may_answer = threading.Event(), threading.Event()
-
-    def answer(_: Report) -> int:
-        has_it.set()
-        may_answer.wait(60)
-        return 0x0000
-
+    answer = HeldAnswer()
     device = Modality(answer=answer)
     with device.listening() as port:
         configuration = shared + peers(port)
         one = start_node("one", configuration=configuration)
         with device.association(one.port) as assoc:
             assert ask(assoc, TRANSACTION, stored(one, tmp_path / "sent")) == 0x0000
-            assert has_it.wait(60)
+            assert answer.has_report.wait(60)
             other = start_node("other", configuration=configuration)
             one.kill()
-            may_answer.set()
+            answer.may_answer.set()
         device.wait_for_report()
         row = held(postgresql_url)
         assert (row.state, bool(row.held_by)) == ("verified", True)

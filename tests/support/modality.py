@@ -41,6 +41,18 @@ def action_information(transaction_uid: str, references: Iterable[Named]) -> Dat
     return information
 
 
+class HeldAnswer:
+    """Answers a report with success, but not before it may."""
+
+    def __init__(self) -> None:
+        self.has_report, self.may_answer = threading.Event(), threading.Event()
+
+    def __call__(self, _: Report) -> int:
+        self.has_report.set()
+        self.may_answer.wait(PATIENCE_S)
+        return 0x0000
+
+
 @dataclass(frozen=True)
 class Report:
     """A report as it came."""

@@ -14,19 +14,12 @@ from lfscp.server.address_limits import (
 )
 from lfscp.server.association_board import AssociationBoard
 from lfscp.upperlayer.wire.rejections import LOCAL_LIMIT_EXCEEDED
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
+from tests.support.still_clock import StillClock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return StillClock()
 
 
 def opened(limits, address):

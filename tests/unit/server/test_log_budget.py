@@ -4,18 +4,11 @@ import logging
 import threading
 
 from lfscp.observe.log_budget import LogBudget, RequestLines
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
+from tests.support.still_clock import StillClock
 
 
 def test_what_is_beyond_the_budget_is_counted_and_said_once():
-    clock = Clock()
+    clock = StillClock()
     budget = LogBudget(of_each=2, of_all=5, span_s=10, clock=clock)
     assert [budget.allows("10.0.0.1") for _ in range(6)] == [True] * 2 + [False] * 4
     assert budget.allows("10.0.0.2"), "another address has its own"
@@ -27,7 +20,7 @@ def test_what_is_beyond_the_budget_is_counted_and_said_once():
 
 
 def test_many_addresses_are_bounded_together_and_the_loudest_are_named():
-    clock = Clock()
+    clock = StillClock()
     budget = LogBudget(of_each=2, of_all=3, span_s=10, clock=clock)
     assert sum(budget.allows(f"10.0.{n // 200}.{n % 200}") for n in range(3000)) == 3
     for _ in range(50):
@@ -39,7 +32,7 @@ def test_many_addresses_are_bounded_together_and_the_loudest_are_named():
 
 
 def test_a_quiet_span_begins_anew():
-    clock = Clock()
+    clock = StillClock()
     budget = LogBudget(of_each=1, span_s=10, clock=clock)
     assert budget.allows("a")
     clock.now += 11

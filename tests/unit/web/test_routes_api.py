@@ -7,34 +7,29 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from pydicom import dcmread
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
-from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit
-from lfscp.routing.matching import SettingsRouter
 from lfscp.routing.queue_rows import QueueName
 from lfscp.routing.queues import Queues
+from tests.support.routed_web import routed_archive, upload, with_routes
 from tests.support.sample_objects import made
 from tests.support.web_app import serving_archive
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    routes = [
+    return with_routes(
+        tmp_path / "data",
         {"name": "ct", "send_to": ["A", "B"], "when": {"Modality": "CT"}},
         {"name": "mr", "send_to": ["A"], "on": "study", "when": {"Modality": "MR"}},
-    ]
-    peers = {title: {"host": "127.0.0.1", "port": 104} for title in "AB"}
-    given = {"data_dir": str(tmp_path / "data"), "peers": peers, "route": routes}
-    return Settings.model_validate(given)
+    )
 
 
 @pytest.fixture
 def archive(settings: Settings) -> Iterator[Archive]:
-    with Archive.open(settings.data_dir, durability="os") as archive:
-        archive.router = SettingsRouter(CurrentSettings(settings))
+    with routed_archive(settings) as archive:
         yield archive
 
 
@@ -42,13 +37,6 @@ def archive(settings: Settings) -> Iterator[Archive]:
 def client(archive: Archive, settings: Settings) -> Iterator[TestClient]:
     with serving_archive(archive, settings) as client:
         yield client
-
-
-def upload(client: TestClient, file: Path) -> str:
-    """Upload a file; the Study Instance UID."""
-    answer = client.post("/api/instances", files={"files": ("x.dcm", file.read_bytes())})
-    assert answer.status_code == 201, answer.text
-    return str(dcmread(file).StudyInstanceUID)
 
 
 def test_what_is_uploaded_waits_in_the_queues(client: TestClient, tmp_path: Path) -> None:

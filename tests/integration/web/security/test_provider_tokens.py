@@ -26,6 +26,7 @@ from lfscp.web.security.oidc.provider import AGAIN_S, FRESH_S, Provider
 from lfscp.web.security.oidc.tokens import Tokens
 from tests.support.certificates import Authority
 from tests.support.identity_provider import CLIENT, SigningKey, identity_provider
+from tests.support.still_clock import StillClock
 from tests.support.web_app import serving
 
 KEYS = {each: SigningKey(f"key-{each}", each) for each in sorted(ALGORITHMS)}
@@ -42,19 +43,9 @@ def settings_of(idp, **more):
     return OIDC.model_validate({"issuer": idp.issuer, "client_id": CLIENT, **more})
 
 
-class Clock:
-    """A monotonic clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return StillClock()
 
 
 @pytest.fixture

@@ -10,17 +10,15 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from pydicom import dcmread
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
-from lfscp.config.current import CurrentSettings
 from lfscp.routing import steering
-from lfscp.routing.matching import SettingsRouter
 from lfscp.routing.queue_rows import Failure, QueueName
 from lfscp.routing.queues import Queues
 from lfscp.routing.reading import read_routes
 from lfscp.web.status.queue_rates import QueueRate, QueueRates
+from tests.support.routed_web import routed_archive, upload, with_routes
 from tests.support.sample_objects import made
 from tests.support.web_app import serving_archive
 
@@ -30,20 +28,17 @@ DAY_MS = 86_400_000
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    routes = [
+    return with_routes(
+        tmp_path / "data",
         {"name": "ct", "send_to": ["A"], "when": {"Modality": ["CT", "PT"], "Rows": {"from": 1}}},
         {"name": "all of it", "send_to": ["A", "B"], "on": "study", "mode": "failover"},
         {"name": "off", "send_to": ["B"], "enabled": False},
-    ]
-    peers = {title: {"host": "127.0.0.1", "port": 104} for title in "AB"}
-    given = {"data_dir": str(tmp_path / "data"), "peers": peers, "route": routes}
-    return Settings.model_validate(given)
+    )
 
 
 @pytest.fixture
 def archive(settings: Settings) -> Iterator[Archive]:
-    with Archive.open(settings.data_dir, durability="os") as archive:
-        archive.router = SettingsRouter(CurrentSettings(settings))
+    with routed_archive(settings) as archive:
         yield archive
 
 
@@ -56,12 +51,6 @@ def client(archive: Archive, settings: Settings) -> Iterator[TestClient]:
 @pytest.fixture
 def queues(archive: Archive) -> Queues:
     return Queues(archive.index, "node", 10_000)
-
-
-def upload(client: TestClient, file: Path) -> str:
-    answer = client.post("/api/instances", files={"files": ("x.dcm", file.read_bytes())})
-    assert answer.status_code == 201, answer.text
-    return str(dcmread(file).StudyInstanceUID)
 
 
 def shown(client: TestClient, path: str = "/routes") -> str:

@@ -18,6 +18,7 @@ from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
 from lfscp.web.security.logins import MAX_WAITING, Logins
 from lfscp.web.security.sessions import MAX_SESSIONS_OF_USER
+from tests.support.still_clock import StillClock
 from tests.support.web_app import serving
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
@@ -25,19 +26,9 @@ PASSWORD = "correct horse"  # noqa: S105 - of a test
 HERE, THERE = "10.0.0.1", "10.0.0.2"
 
 
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return StillClock()
 
 
 @pytest.fixture
