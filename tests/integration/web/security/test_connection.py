@@ -57,7 +57,7 @@ class App:
         for _ in range(size // len(piece)):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-        if size == LONG:
+        if size == LONG or scope["path"] == "/late":
             self.gone.set()
 
 
@@ -175,10 +175,11 @@ def test_what_one_address_has_too_much_of_is_refused_with_an_answer():
 
 
 @pytest.mark.parametrize("limits", [{"most_of_address": 3}, {"most": 3}], ids=["address", "all"])
-def test_an_idle_connection_makes_room_for_a_new_one(limits):
+def test_an_idle_connection_makes_room_for_a_new_one(limits, monkeypatch):
+    monkeypatch.setattr(connection_limits, "GRACE_S", 0.2)
     with serving(**limits) as (address, _, places):
         held = [connect(address, GET[:-3]) for _ in range(3)]
-        time.sleep(1.1)  # what is younger may be about to ask
+        time.sleep(0.3)  # what is younger may be about to ask
         assert b"hello" in ask(address)
         assert rest(held[0]) == b"", "the one that waited the longest"
         assert places.taken == 2
@@ -308,7 +309,7 @@ def test_a_body_that_breaks_while_the_answer_is_made_is_no_error(caplog):
         assert app.begun.wait(WAIT_S)
         sock.sendall(b"zz\r\n")
         assert rest(sock).startswith(b"HTTP/1.1 400 ")
-        time.sleep(0.4)  # for the application to answer
+        assert app.gone.wait(WAIT_S)
     assert caplog.records == []
 
 
