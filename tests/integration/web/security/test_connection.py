@@ -265,7 +265,8 @@ def test_requests_sent_all_at_once_are_answered_one_after_another():
         assert app.served == 3000
 
 
-def test_a_chunked_body_without_end_is_not_read_for_long_once_it_is_answered():
+def test_a_chunked_body_without_end_is_not_read_for_long_once_it_is_answered(monkeypatch):
+    monkeypatch.setattr(http_connection, "LINGER_S", 0.3)
     with serving() as (address, _, places), connect(address, CHUNKED % b"unread") as sock:
         until(sock, b"hello")
         with suppress(OSError):  # broken pipe or reset; else it goes on until the test is ended

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from lfscp.web.security import received_bodies
+from lfscp.web.security import connection, received_bodies
 from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.received_bodies import received_body
 from tests.support.raw_http import WAIT_S, connect, dripping, refused, until
@@ -184,7 +184,8 @@ def test_a_body_that_is_refused_is_answered_and_its_rest_is_not_a_request():
     assert answers.endswith(b"hello")
 
 
-def test_the_rest_of_a_refused_body_is_not_read_for_long():
+def test_the_rest_of_a_refused_body_is_not_read_for_long(monkeypatch):
+    monkeypatch.setattr(connection, "LINGER_S", 0.3)
     with serving() as (address, _, places), connect(address, HEAD % (b"refused", 1 << 40)) as sock:
         sock.sendall(bytes(1000))
         until(sock, b" bytes")
