@@ -1,4 +1,4 @@
-"""Serves a pynetdicom AE with a leader/follower pool: the server's life, and each association's.
+"""Serves a pynetdicom AE with a leader/follower pool: the server's life, and each connection's.
 
 The leader waits among the arrivals. It promotes a new leader as soon as one of them asks for an
 association, and serves that itself, from the TLS handshake to the close. Nothing else: what is
@@ -17,14 +17,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pynetdicom import evt
-from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
@@ -37,10 +36,11 @@ from lfscp.server.address_limits import MAX_OF_ADDRESS, AddressLimitError, Addre
 from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
 from lfscp.server.cpu_affinity import SharedProcessor
-from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence, abort_all
+from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence
 from lfscp.server.listener import Address, Listener, ListenerClosedError, bind, queued
 from lfscp.server.proxy_protocol import InvalidProxyHeaderError, ProbeOnlyError
 from lfscp.server.refusals import Refusals
+from lfscp.server.served_associations import ServedAssociations
 from lfscp.server.settings import ServerSettings
 from lfscp.server.unestablished import Unestablished
 from lfscp.upperlayer.acceptor import (
@@ -51,7 +51,6 @@ from lfscp.upperlayer.acceptor import (
     serve_acceptor,
     unregister_server,
 )
-from lfscp.upperlayer.engine.bindings import Bindings
 from lfscp.upperlayer.scp.association import AcceptorAssociation
 from lfscp.upperlayer.scp.contexts import SupportedContexts
 from lfscp.upperlayer.wire.rejections import Rejection
@@ -70,7 +69,7 @@ def _is_over() -> bool:
     return False
 
 
-class LeaderFollowerServer:
+class LeaderFollowerServer(ServedAssociations):
     """A drop-in for what `AE.start_server(block=False)` returns, served by a pool.
 
     `with` starts the server, and closes it at the end:
@@ -120,6 +119,7 @@ class LeaderFollowerServer:
         settings: ServerSettings | None = None,
         **options: Any,
     ) -> None:
+        super().__init__(evt_handlers or ())
         self.settings = settings = replace(settings or ServerSettings(), **options)
         self.ae = ae
         self.ae_title = ae_title or ae.ae_title
@@ -139,7 +139,6 @@ class LeaderFollowerServer:
             max_idle_s=settings.max_idle_s,
         )
         self._threads = threads
-        self._bindings = Bindings(evt_handlers or ())
         self._supported = SupportedContexts(
             self.contexts,
             accept_unknown_storage=settings.accept_unknown_storage,
@@ -155,9 +154,6 @@ class LeaderFollowerServer:
         self._capacity = Capacity(most_open_files())
         self._refusals = Refusals()
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
-        # In the order of their beginning, as pynetdicom's server lists them.
-        self._associations: dict[AcceptorAssociation, None] = {}
-        self._lock = threading.Lock()
         self._is_shut_down = threading.Event()
 
     # --- life ---
@@ -323,25 +319,6 @@ class LeaderFollowerServer:
             if abort_idle:
                 self._abort_silent(silence)
 
-    def _abort_silent(self, silence: Silence) -> None:
-        hopeless = []
-        for association in self._served():
-            reason = silence.reason_to_abort(association)
-            if reason is not None:
-                association.end_reason = association.end_reason or reason
-                hopeless.append(association)
-        abort_all(hopeless)
-
-    def abort_all(self) -> int:
-        """Abort every association, without waiting for its end; how many."""
-        associations = self._served()
-        abort_all(associations)
-        return len(associations)
-
-    def _served(self) -> list[AcceptorAssociation]:
-        with self._lock:
-            return list(self._associations)
-
     # --- what the pool's threads run ---
 
     def _wake_leader(self) -> None:
@@ -473,33 +450,6 @@ class LeaderFollowerServer:
         """The listening address, as pynetdicom tells it."""
         return AddressInformation.from_tuple(self.server_address)
 
-    @property
-    def active_associations(self) -> list[Association]:
-        """The associations that are being served."""
-        return list[Association](self._served())
-
     def queued(self) -> int:
         """How many connections wait in the kernel for a leader."""
         return sum(queued(sock) for sock in (self.socket, self.tls_socket) if sock is not None)
-
-    def bind(
-        self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None
-    ) -> None:
-        """Bind a handler to an event, for associations to come and those that run."""
-        self._bindings.bind(event, handler, args)
-        for association in self.active_associations:
-            association.bind(event, handler, args)
-
-    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
-        """Unbind a handler, from the associations that run as well."""
-        self._bindings.unbind(event, handler)
-        for association in self.active_associations:
-            association.unbind(event, handler)
-
-    def get_events(self) -> list[evt.EventType]:
-        """The events that have handlers, by name."""
-        return self._bindings.events()
-
-    def get_handlers(self, event: evt.EventType) -> evt.HandlerArgType:
-        """The handlers bound to an event, as pynetdicom's servers give them."""
-        return self._bindings.handlers(event)
