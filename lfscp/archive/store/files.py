@@ -24,6 +24,7 @@ import contextlib
 import errno
 import itertools
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,6 +92,8 @@ class ObjectFiles:
         self._tells_of_losses = tells_of_losses()
         self._identity = None if identity is None else str(identity)
         self._numbers = itertools.count()
+        # What a crash left has other names, also where a process has the same number each time.
+        self._life = secrets.token_hex(4)
         self._synced: set[str] = set()  # folders whose name is on disk, or will be with a file's
         self._open: dict[str, _OpenFolder] = {}  # of the series that objects came for lately
         try:
@@ -157,7 +160,7 @@ class ObjectFiles:
         os.rename(piece, path)
 
     def _new_name(self, more: str) -> str:
-        return f"{self._incoming}/{os.getpid()}-{next(self._numbers)}{more}{PART}"
+        return f"{self._incoming}/{self._life}-{os.getpid()}-{next(self._numbers)}{more}{PART}"
 
     def adopt(self, path: str | Path, uids: Uids, descriptor: int = -1) -> Piece:
         try:
