@@ -163,10 +163,11 @@ class Offer:
     def start(self) -> None:
         """Take the name, from a predecessor if need be, and wait for a successor."""
         name = f"{FILE}.{os.getpid()}"
+        path = self._data_dir / name
         try:
+            path.unlink(missing_ok=True)  # of a life before, which had the same number
             with _address(self._data_dir, name) as address:
                 self._listener.bind(address)
-            path = self._data_dir / name
             path.chmod(0o600)
             self._inode = path.stat().st_ino
             self._listener.listen()

@@ -1,7 +1,8 @@
 """Tells what making, syncing and writing over a file does, as the kind of file system says.
 
 On ext4 with a journal, xfs and btrfs a file's fsync commits the transaction that made its names.
-Elsewhere, and where it cannot be told, the folder must be synced as well. Power cuts prove it:
+On ext4 and xfs everything that was done before is then on disk as well, such as the names of the
+folders above. Elsewhere, and where it cannot be told, folders must be synced. Power cuts prove it:
 tests/contract/test_power_cuts.py and `scripts/soak powercuts`.
 """
 
@@ -16,6 +17,7 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 _JOURNALS: Final = Path("/proc/fs/jbd2")
 _BLOCK_DEVICES: Final = Path("/sys/dev/block")
 _SURE: Final = ("xfs", "btrfs")
+_ONE_ORDER: Final = ("xfs",)
 _IN_PLACE: Final = ("ext2", "ext3", "ext4", "xfs")
 _OF_THIS_MACHINE: Final = (*_IN_PLACE, "btrfs", "tmpfs", "overlay", "zfs", "f2fs", "bcachefs")
 _SYNCFS_TELLS: Final = (5, 8)  # the version of Linux
@@ -23,11 +25,15 @@ _SYNCFS_TELLS: Final = (5, 8)  # the version of Linux
 
 def is_named_by_sync(folder: str) -> bool:
     """Whether a file in this folder has its names on disk once it is synced itself."""
-    try:
-        kind, device = _mount_of(os.path.realpath(folder))
-        return kind in _SURE or (kind == "ext4" and _has_journal(device))
-    except (OSError, ValueError):
-        return False  # then its folder is synced, which is right everywhere
+    return _is_of_kind(folder, _SURE)
+
+
+def keeps_order(folder: str) -> bool:
+    """Whether names here get to the disk in the order in which they were made.
+
+    Not on btrfs: its log has the folders above a file only if the file is as new as they are.
+    """
+    return _is_of_kind(folder, _ONE_ORDER)
 
 
 def lacks_journal(folder: str) -> bool:
@@ -66,6 +72,15 @@ def is_of_this_machine(folder: str | Path) -> bool:
         return _mount_of(os.path.realpath(folder))[0] in _OF_THIS_MACHINE
     except (OSError, ValueError):
         return False
+
+
+def _is_of_kind(folder: str, kinds: tuple[str, ...]) -> bool:
+    """Whether it is on one of some file systems, or on an ext4 with a journal."""
+    try:
+        kind, device = _mount_of(os.path.realpath(folder))
+        return kind in kinds or (kind == "ext4" and _has_journal(device))
+    except (OSError, ValueError):
+        return False  # then the folder is synced, which is right everywhere
 
 
 def _mount_of(path: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ import contextlib
 import errno
 import itertools
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,12 @@ from typing import Any, Final
 
 from lfscp.archive.durability import PART, Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
-from lfscp.archive.store.file_systems import is_named_by_sync, lacks_journal, tells_of_losses
+from lfscp.archive.store.file_systems import (
+    is_named_by_sync,
+    keeps_order,
+    lacks_journal,
+    tells_of_losses,
+)
 from lfscp.archive.store.identity import folder_identity
 from lfscp.archive.store.inode_groups import make_apart
 from lfscp.archive.store.object_store import Piece, Placement, Uids
@@ -86,14 +92,20 @@ class ObjectFiles:
         self._tells_of_losses = tells_of_losses()
         self._identity = None if identity is None else str(identity)
         self._numbers = itertools.count()
-        self._synced: set[str] = set()  # folders whose own name is known to be on disk
+        # What a crash left has other names, also where a process has the same number each time.
+        self._life = secrets.token_hex(4)
+        self._synced: set[str] = set()  # folders whose name is on disk, or will be with a file's
         self._open: dict[str, _OpenFolder] = {}  # of the series that objects came for lately
         try:
             self._make_incoming()
             self._root_is = folder_identity(self._root)
-            self._is_named_by_sync = is_named_by_sync(self._root)
+            self._look_at_file_system()
         except OSError as error:
             raise not_writable("open the objects folder", error, root) from None
+
+    def _look_at_file_system(self) -> None:
+        self._is_named_by_sync = is_named_by_sync(self._root)
+        self._keeps_order = keeps_order(self._root)
 
     def _make_incoming(self) -> None:
         """Make the folder of the pieces, where every file of an object is made."""
@@ -148,7 +160,7 @@ class ObjectFiles:
         os.rename(piece, path)
 
     def _new_name(self, more: str) -> str:
-        return f"{self._incoming}/{os.getpid()}-{next(self._numbers)}{more}{PART}"
+        return f"{self._incoming}/{self._life}-{os.getpid()}-{next(self._numbers)}{more}{PART}"
 
     def adopt(self, path: str | Path, uids: Uids, descriptor: int = -1) -> Piece:
         try:
@@ -213,9 +225,11 @@ class ObjectFiles:
             self._synced.clear()
             if self._identity is None or os.path.isdir(self._identity):  # noqa: PTH112
                 self._root_is = root_is  # mounted again
-                self._is_named_by_sync = is_named_by_sync(self._root)
+                self._look_at_file_system()
                 if self._sync:
                     os.fsync(folder.descriptor)
+                    sync_folder(os.path.dirname(path))
+                    sync_folder(self._root)
                 if _is_same(f"{path}/{name}", name, folder.descriptor):
                     return
         with contextlib.suppress(OSError):
@@ -263,9 +277,12 @@ class ObjectFiles:
         return folder
 
     def _make_folders(self, study_uid: str, folder: str) -> None:
-        """Make study and series folder; their names are on disk even if another made them."""
+        """Make study and series folder; their names are on disk even if another made them.
+
+        Where names keep their order they are there when that of a file in them is.
+        """
         _make_folder(folder)
-        if self._sync:
+        if self._sync and not self._keeps_order:
             sync_folder(f"{self._root}/{study_uid}")
             sync_folder(self._root)
         if len(self._synced) >= _MAX_SYNCED_FOLDERS:

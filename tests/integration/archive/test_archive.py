@@ -453,6 +453,21 @@ def test_a_placed_file_that_cannot_be_synced_is_taken_back(
         assert archive.store(received(2)).outcome is StoreOutcome.STORED
 
 
+@pytest.mark.parametrize("keeps_order", [True, False])
+def test_new_folders_are_synced_unless_the_sync_of_a_file_has_them_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_order: bool
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(object_files, "is_named_by_sync", lambda _: True)
+    monkeypatch.setattr(object_files, "keeps_order", lambda _: keeps_order)
+    monkeypatch.setattr(object_files, "sync_folder", lambda path: synced.append(str(path)))
+    with Archive.open(tmp_path / "data") as archive:
+        archive.store(received(1, pixels=bytes(MAX_SIZE)))
+        archive.store(received(2, pixels=bytes(MAX_SIZE)))  # of the same series
+        root = archive.files.root
+    assert synced == ([] if keeps_order else [str(root / "1.2.3"), str(root)])
+
+
 def test_a_spooled_object_leaves_only_the_name_that_the_engine_removes(tmp_path: Path) -> None:
     with Archive.open(tmp_path / "data") as archive:
         archive.files._is_named_by_sync = True

@@ -103,6 +103,22 @@ def test_what_the_index_keeps_is_written_again(
         assert kept(again) == []
 
 
+def test_what_a_power_cut_left_of_another_file_is_not_in_the_way(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container the process that starts has the same number as the one before."""
+    archive.store(received(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(object_files, "_unlink", lambda _: None)
+        for _ in range(3):
+            archive.files.require_journal()  # type: ignore[union-attr]
+    after = cut(archive)
+    remove(after / PATH)
+    with Archive.open(after) as again:
+        assert dataset_in(again) == encoded(1)
+        assert list(again.files.pieces()) == []
+
+
 def test_what_is_synced_leaves_the_index(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late_sync, "_DELAY_S", 0)
     archive.store(received(1))

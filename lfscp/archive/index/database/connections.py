@@ -1,13 +1,17 @@
 """Connections to PostgreSQL: one thread uses each at a time, and there is a limit to them.
 
 Rules: a lost connection does not come back to the others. A statement that reads rows gives them as
-they come, may be interrupted, and is asked once more if its connection was just old.
+they come, may be interrupted, and is asked once more if its connection was just old. Another thread
+may end a wait that is too long.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -161,6 +165,47 @@ class Connections:
                     connection.close()
         finally:
             self._free.release()
+
+
+class Watch:
+    """Sees how long a connection has waited for the server. Any thread may call any method.
+
+    Args:
+        patience_s: how long it may.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the connection: it is the parent's."""
+        self._lock = threading.Lock()
+        self._connection: DriverConnection | None = None
+        self._since = 0.0
+
+    @contextmanager
+    def over(self, connection: DriverConnection) -> Iterator[None]:
+        """Watch a connection, on which the calling thread runs one statement."""
+        with self._lock:
+            self._connection, self._since = connection, time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:  # nobody else touches it from here on
+                self._connection = None
+
+    def end_if_stuck(self) -> bool:
+        """Cut the connection if its statement takes too long; who waits for it hears of that."""
+        with self._lock, contextlib.suppress(psycopg.Error, OSError):
+            waiting = self._connection
+            if waiting is None or time.monotonic() - self._since < self._patience_s:
+                return False
+            with socket.socket(fileno=os.dup(waiting.fileno())) as its_own:
+                its_own.shutdown(socket.SHUT_RDWR)
+            self._connection = None
+            return True
+        return False
 
 
 class Reader:

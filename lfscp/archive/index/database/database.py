@@ -122,6 +122,13 @@ class Database(ABC):
         """
         self.write(statement, values)
 
+    def end_if_stuck(self) -> bool:
+        """Have `write_together` fail if the database has not answered it for long; whether it does.
+
+        Any thread may call it.
+        """
+        return False
+
     def may_be_done(self, error: BaseException) -> bool:  # noqa: ARG002 - others look at it
         """Whether it is not known after an error if a statement was committed."""
         return False

@@ -4,7 +4,8 @@ Rules: several nodes share the database, and each writing thread has a transacti
 constraints, not locks of lfscp, keep the rows right. Connections are limited. Storing, querying and
 everything else have their own, so that none starves another; one address has at most half of those
 for queries, however slowly it takes its answers. A lost connection is replaced, and the work done
-again within its time. No message contains a password.
+again within its time. So is a session that does not answer stores which others wait for: the server
+cannot end it by a time limit, as it may hang itself. No message contains a password.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ from lfscp.archive.index.database.connections import (
     Connections,
     DriverConnection,
     Reader,
+    Watch,
     is_lost,
 )
 from lfscp.archive.index.database.database import Database, Patience, Result
 from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.database.statements import Statement
+from lfscp.observe.logging import get_logger
 
+LOG: Final = get_logger("lfscp.archive")
 _CONNECT_TIMEOUT_S: Final = 5
 _MAX_PAUSE_S: Final = 1.0
 _LOCK_WAIT_MS: Final = 100
+_STUCK_S: Final = 5.0  # in which the server answers an INSERT, even while its disk is busy
 _ATTEMPTS: Final = 10
 # PostgreSQL's own setting is for an index that is read from a turning disk, so it would read all
 # rows of the studies, which are long, instead of the index with the words that are looked for.
@@ -96,6 +101,7 @@ class PostgreSQLDatabase(Database):
         self._writers = Connections(self._connect, connections, timeout_s)
         self._readers = Connections(self._connect, connections, timeout_s)
         self._together = Connections(self._connect_impatient, 1, timeout_s)
+        self._watch = Watch(min(_STUCK_S, timeout_s))
         self._durability = durability
         self._follow_forks()
 
@@ -138,7 +144,7 @@ class PostgreSQLDatabase(Database):
 
     def after_fork_in_child(self) -> None:
         self.engine.dispose(close=False)
-        for each in (self._writers, self._readers, self._together):
+        for each in (self._writers, self._readers, self._together, self._watch):
             each.reset()
 
     def close(self) -> None:
@@ -169,8 +175,14 @@ class PostgreSQLDatabase(Database):
             statement.run(connection.prepared, values)
 
     def write_together(self, statement: Statement, values: Sequence[Any]) -> None:
-        with self._together.one() as connection:
+        with self._together.one() as connection, self._watch.over(connection):
             statement.run(connection.prepared, values)
+
+    def end_if_stuck(self) -> bool:
+        was_stuck = self._watch.end_if_stuck()
+        if was_stuck:
+            LOG.warning("a session of the index's server does not answer: stores take a new one")
+        return was_stuck
 
     def may_be_done(self, error: BaseException) -> bool:
         original = error.orig if isinstance(error, DBAPIError) else error

@@ -20,6 +20,7 @@ from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.index.objects_identity import known, known_by_file
 from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.readiness import readiness
+from lfscp.archive.store import files as object_files
 from lfscp.archive.store.bucket.s3_client import S3Options
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
 from lfscp.archive.store.space import Space
@@ -248,6 +249,22 @@ def test_an_object_is_on_the_volume_that_is_mounted_when_it_is_acknowledged(
             archive.store(received(number))
         assert archive.statistics().instances == 5
         assert list(check(archive)) == []
+
+
+def test_new_folders_on_a_volume_that_is_mounted_again_are_synced(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were made when the file system was taken for the one before."""
+    synced: list[str] = []
+    with monkeypatch.context() as patched, open_on(data) as archive:
+        archive.files._keeps_order = True  # type: ignore[union-attr]
+        shutil.copytree(data.parent / "volume", data.parent / "copy")
+        (data.parent / "volume").rename(data.parent / "old")
+        (data.parent / "copy").rename(data.parent / "volume")
+        patched.setattr(object_files, "sync_folder", lambda path: synced.append(str(path)))
+        archive.store(received(4, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
+        root = archive.files.root
+    assert synced == [str(root / "1.2.4"), str(root)]
 
 
 def test_an_object_that_is_not_there_with_its_volume_is_not_stored_anew(data: Path) -> None:

@@ -58,10 +58,27 @@ def test_file_systems_with_a_journal_name_a_synced_file(
     assert file_systems.is_named_by_sync(folder) is expected
 
 
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("/data", False),  # ext4 without a journal
+        ("/srv/with space/data", True),
+        ("/srv/xfs/data", True),
+        ("/srv/xfs/btrfs/data", False),  # whose log may lack a folder that is newer than its file
+        ("/srv/twice/data", False),
+    ],
+)
+def test_file_systems_with_one_journal_keep_the_order_of_names(
+    machine: Path, folder: str, expected: bool
+) -> None:
+    assert file_systems.keeps_order(folder) is expected
+
+
 @pytest.mark.parametrize("missing", ["mountinfo", "journals/vdb-8", "journals", "254:16"])
 def test_what_cannot_be_told_is_not_assumed(machine: Path, missing: str) -> None:
     (machine / missing).rename(machine / "away")
     assert not file_systems.is_named_by_sync("/srv/with space/data")
+    assert not file_systems.keeps_order("/srv/with space/data")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import psycopg
 import pytest
 
 from lfscp.archive.archive import Archive, StoreOutcome
+from lfscp.archive.index.database.postgresql import PostgreSQLDatabase
 from lfscp.archive.store.object_store import Placement
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.reading.header import read_header
@@ -91,6 +94,29 @@ def test_a_store_that_waits_for_a_deletion_holds_up_no_other(
         assert not waiting.is_over
     assert waiting.join() == {StoreOutcome.STORED: 2}
     assert archive.statistics().instances == 4 + 22
+
+
+def test_a_session_of_the_server_that_is_stuck_holds_up_no_store_for_long(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study, first in (("1.2.1", 0), ("1.2.2", 100)):
+        Storing(archive, study, range(first, first + 2)).join()
+    database = archive.index._database
+    assert isinstance(database, PostgreSQLDatabase)
+    monkeypatch.setattr(database._watch, "_patience_s", 0.1)
+    (connection,) = database._together._idle
+    stuck = connection.info.backend_pid
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        storing = [
+            Storing(archive, "1.2.1", range(10, 20)),
+            Storing(archive, "1.2.2", range(110, 120)),
+        ]
+        assert [each.join() for each in storing] == [{StoreOutcome.STORED: 10}] * 2
+    finally:
+        os.kill(stuck, signal.SIGCONT)
+    assert archive.statistics().instances == 4 + 20
+    assert list(check(archive)) == []
 
 
 def test_an_object_of_a_series_that_another_node_deleted_makes_it_again(
