@@ -36,7 +36,7 @@ def archive(request: Request, web: Context, asked: Asked) -> Response:
     return render(
         request,
         "archive.html",
-        statistics=web.counts.now(),
+        counted=web.counts.lately(),
         peers=web.peers.all(),
         roots=web.settings.web.roots,
         **choices,
