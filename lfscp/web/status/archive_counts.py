@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COUNTED_FOR_S: Final = 5.0
 SHARE_OF_TIME: Final = 0.01  # of counting, at most
 QUICK_S: Final = 0.02  # a count that takes no longer is worth waiting for
-FIRST_WAIT_S: Final = 1.0  # for the first one
+FIRST_WAIT_S: Final = 0.25  # for the first one
 
 
 class Lately(NamedTuple):
