@@ -3,6 +3,7 @@
     python scripts/bench/page.py --markdown
     python scripts/bench/page.py --studies 1000 --repeats 3
     python scripts/bench/page.py --index-url postgresql+psycopg:///empty
+    python scripts/bench/page.py --data /var/tmp/filled    # the second time, in seconds
 
 The index is filled with rows (filling.py), then a node is started on it and asked over HTTP. Each
 line is one request: time until the answer has ended, and processor time of the node, without that
@@ -133,12 +134,14 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=200.0, help="ms; default: %(default)s")
     parser.add_argument("--index-url", help="of an empty database; default: SQLite in --folder")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))  # noqa: S108 - memory
+    parser.add_argument("--data", type=Path, help="a data folder that stays; filled if it is new")
     parser.add_argument("--markdown", action="store_true", help="with a heading above the table")
     arguments = parser.parse_args()
     end_when_told()
     with tempfile.TemporaryDirectory(prefix="page-", dir=arguments.folder) as name:
-        data = Path(name, "data")
-        fill(data, arguments.studies, arguments.index_url)
+        data = arguments.data or Path(name, "data")
+        if not data.exists():
+            fill(data, arguments.studies, arguments.index_url)
         index = f"env LFSCP_INDEX__URL={arguments.index_url} " if arguments.index_url else ""
         node = command_target("lfscp", f"{index}{WEB_LFSCP} --workers 1")
         log, began = Path(name, "log"), time.perf_counter()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, delete, select
 
 from lfscp.archive.index.removal import named, pieces_of
-from lfscp.archive.index.tables.dialects import insert_if_absent
+from lfscp.archive.index.tables.dialects import among, insert_if_absent
 from lfscp.archive.index.tables.schema import study
 from lfscp.archive.index.tables.study_tables import study_label
 from lfscp.dicom.values.attributes import Level
@@ -85,7 +85,7 @@ def labels_among(connection: Connection, study_uids: list[str]) -> dict[str, lis
     """The labels of some studies, in order, by UID; for a page of them."""
     wanted = (
         select(study_label.c.study_instance_uid, study_label.c.label)
-        .where(study_label.c.study_instance_uid.in_(study_uids))
+        .where(among(study_label.c.study_instance_uid, study_uids))
         .order_by(study_label.c.label)
     )
     found: dict[str, list[str]] = {}

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.removal import named
+from lfscp.archive.index.tables.dialects import among
 from lfscp.archive.index.tables.maintenance_tables import protection
 from lfscp.archive.index.tables.route_tables import GIVEN_UP, route_item
 from lfscp.archive.index.tables.schema import study
@@ -102,4 +103,4 @@ def is_protected(connection: Connection, study_uid: str) -> bool:
 def protected_among(connection: Connection, study_uids: list[str]) -> set[str]:
     """Those of some studies that are protected; for a page of them."""
     column = protection.c.study_instance_uid
-    return set(connection.execute(select(column).where(column.in_(study_uids))).scalars())
+    return set(connection.execute(select(column).where(among(column, study_uids))).scalars())

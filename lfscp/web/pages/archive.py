@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
+from sqlalchemy import Connection
 
 from lfscp.archive.index.browsing import study_pages
 from lfscp.archive.index.browsing.browse import Cursor
@@ -13,7 +14,7 @@ from lfscp.archive.index.browsing.study_pages import MAX_COUNT
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.jobs import submit
 from lfscp.web.actions.study_query import StudyQuery
-from lfscp.web.context import Context, Web, caller_of
+from lfscp.web.context import Context, caller_of
 from lfscp.web.pages.answers import peer_named, render, toast
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -26,8 +27,8 @@ Selected = Annotated[str, Form(max_length=20_000)]
 @router.get("/")
 def archive(request: Request, web: Context, asked: Asked) -> Response:
     """Show the search and its studies; without one the newest."""
-    found = _found(web, asked)
     with web.index() as connection:
+        found = _found(connection, asked)
         choices = {
             "modalities": study_pages.modalities(connection),
             "sources": study_pages.sources(connection),
@@ -36,7 +37,7 @@ def archive(request: Request, web: Context, asked: Asked) -> Response:
     return render(
         request,
         "archive.html",
-        statistics=web.counts.now(),
+        counted=web.counts.lately(),
         peers=web.peers.all(),
         roots=web.settings.web.roots,
         **choices,
@@ -47,14 +48,15 @@ def archive(request: Request, web: Context, asked: Asked) -> Response:
 @router.get("/archive/rows")
 def archive_rows(request: Request, web: Context, asked: Asked) -> Response:
     """Show what a search finds, as it is typed."""
-    return render(request, "study_rows.html", **_found(web, asked))
-
-
-def _found(web: Web, asked: StudyQuery) -> dict[str, Any]:
     with web.index() as connection:
-        search = asked.search(connection)
-        page = asked.page_of(search, PAGE_ROWS)
-        count = search.count()
+        found = _found(connection, asked)
+    return render(request, "study_rows.html", **found)
+
+
+def _found(connection: Connection, asked: StudyQuery) -> dict[str, Any]:
+    search = asked.search(connection)
+    page = asked.page_of(search, PAGE_ROWS)
+    count = search.count()
     first = (asked.page - 1) * PAGE_ROWS + 1
     return {
         "asked": asked,

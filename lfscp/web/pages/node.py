@@ -34,7 +34,7 @@ def node(request: Request, web: Context) -> Response:
         "node.html",
         state=state,
         uptime_s=time.time() - state.started_at,
-        statistics=web.counts.now(),
+        counted=web.counts.lately(),
         accepted=_total(metrics.ACCEPTED, sums),
         rejected=_total(metrics.REJECTED, sums),
         health=health_of(web),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import http.client
 import socket
 
 import pytest
 
+from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.node.errors import NodeError
-from lfscp.node.web_service import bind_ohif, bind_page
+from lfscp.node.web_service import WebService, bind_ohif, bind_page
 from lfscp.web.ohif.installing import install
 from tests.support.ohif_package import small_package
+from tests.support.web_app import state
 
 
 @pytest.fixture
@@ -83,3 +87,21 @@ def test_ohif_and_the_page_have_a_port_each():
         Settings.model_validate({"ohif": {"port": 8080}})
     Settings.model_validate({"web": {"enabled": False}, "ohif": {"port": 8080}})
     Settings.model_validate({"web": {"port": 0}, "ohif": {"port": 0}})
+
+
+def test_the_collector_does_not_look_through_the_page_again(tmp_path):
+    settings = Settings.model_validate({"data_dir": str(tmp_path), "web": {"port": 0}})
+    listener = bind_page(settings)
+    with Archive.open(tmp_path, durability="os") as archive:
+        service = WebService(settings, archive, listener, state)
+        service.start()
+        try:
+            visitor = http.client.HTTPConnection(*listener.getsockname()[:2], timeout=60)
+            visitor.request("GET", "/")
+            assert visitor.getresponse().status == 200
+            visitor.close()
+            looked_at = {id(each) for each in gc.get_objects()}
+            assert id(service._app) not in looked_at
+            assert id(service._app.routes) not in looked_at
+        finally:
+            service.stop()

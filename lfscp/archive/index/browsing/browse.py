@@ -27,7 +27,7 @@ from lfscp.archive.index.browsing.text_search import begins, names_hold, words_o
 from lfscp.archive.index.labels import labels_among
 from lfscp.archive.index.protection import protected_among
 from lfscp.archive.index.removal import named
-from lfscp.archive.index.tables.dialects import leading_integer
+from lfscp.archive.index.tables.dialects import among, leading_integer
 from lfscp.archive.index.tables.schema import instance, patient, series, study
 from lfscp.archive.index.tables.study_tables import study_source
 from lfscp.dicom.values.attributes import Level, at_level
@@ -106,7 +106,7 @@ def patients(
     keys = [row["id"] for row in page.rows]
     counted = connection.execute(
         select(study.c.patient_id_fk, func.count())
-        .where(study.c.patient_id_fk.in_(keys))
+        .where(among(study.c.patient_id_fk, keys))
         .group_by(study.c.patient_id_fk)
     )
     counts = {row[0]: row[1] for row in counted}
@@ -240,7 +240,7 @@ def _add_sources(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
     for row in rows:
         row["calling_ae_titles"] = []
     wanted = select(study_source.c.study_fk, study_source.c.calling_ae_title)
-    of_page = study_source.c.study_fk.in_(list(by_key))
+    of_page = among(study_source.c.study_fk, list(by_key))
     order = study_source.c.calling_ae_title
     for key, title in connection.execute(wanted.where(of_page).order_by(order)):
         by_key[key]["calling_ae_titles"].append(title)
@@ -248,8 +248,8 @@ def _add_sources(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
 
 def _mark_shared(connection: Connection, uid: Column[str], rows: Sequence[dict[str, Any]]) -> None:
     """Mark rows of a page that share their UID with others, against the standard."""
-    uids = {row[uid.name] for row in rows}
-    several = select(uid).where(uid.in_(uids)).group_by(uid).having(func.count() > 1)
+    uids = list({row[uid.name] for row in rows})
+    several = select(uid).where(among(uid, uids)).group_by(uid).having(func.count() > 1)
     shared = set(connection.execute(several).scalars())
     for row in rows:
         row["shares_uid"] = row[uid.name] in shared
@@ -278,7 +278,7 @@ def _count_below_studies(connection: Connection, rows: Sequence[dict[str, Any]])
         row.update(modalities=[], number_of_series=0, number_of_instances=0)
     counted = select(func.count()).where(instance.c.series_fk == series.c.id).scalar_subquery()
     below = select(series.c.study_fk, series.c.modality, counted).where(
-        series.c.study_fk.in_(list(by_key))
+        among(series.c.study_fk, list(by_key))
     )
     for key, modality, count in connection.execute(below):
         row = by_key[key]

@@ -6,6 +6,7 @@ that it never reads everything. What a page costs depends little on the filter: 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -215,10 +216,14 @@ def labels(connection: Connection) -> list[str]:
 
 
 def _distinct(connection: Connection, column: Column[str]) -> list[str]:
+    return list(connection.execute(_distinct_values(column)).scalars())
+
+
+@cache
+def _distinct_values(column: Column[str]) -> Select[Any]:
     """The values of a column, each found with one step in its index, however many rows."""
     found = select(func.min(column).label("value")).where(column > "")
     values = found.cte("distinct_values", recursive=True)
     greater = select(func.min(column)).where(column > values.c.value).scalar_subquery()
     values = values.union_all(select(greater).where(values.c.value.is_not(None)))
-    wanted = select(values.c.value).where(values.c.value.is_not(None)).limit(MAX_PAGE)
-    return list(connection.execute(wanted).scalars())
+    return select(values.c.value).where(values.c.value.is_not(None)).limit(MAX_PAGE)

@@ -26,6 +26,7 @@ from psycopg.pq.abc import PGresult
 
 from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.index.database.prepared_cursor import PreparedCursor
+from lfscp.archive.index.database.sent_statements import SentStatements
 
 _LIBPQ_WITH_CHUNKS: Final = 170000
 _CHUNK_ROWS: Final = 500
@@ -44,9 +45,14 @@ class DriverConnection(psycopg.Connection[Any]):
 
     Relied on: all that waits for the server goes through `wait`, which gives the generator a turn
     when `interval` is over.
+
+    Attributes:
+        interruption: of the statement that runs.
+        is_alone: no other connection of its kind is in use in this process.
     """
 
     interruption: Interruption | None = None
+    is_alone = False
 
     @cached_property
     def prepared(self) -> PreparedCursor:
@@ -59,16 +65,26 @@ class DriverConnection(psycopg.Connection[Any]):
             gen = self._interruptible(gen, self.interruption)
         return super().wait(gen, *args, **options)
 
+    @cached_property
+    def _sent(self) -> SentStatements:
+        return SentStatements(self.pgconn)
+
     def wait_for_sent(self) -> PGresult:
         """Wait for the result of what was sent; if that is interrupted, the server ends it too."""
         try:
-            results: list[PGresult] = self.wait(generators.execute(self.pgconn))
-            return results[-1]
+            return self._result_of_sent()
         except BaseException:
+            self.interruption = None  # what waits for the end of the statement is not interrupted
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 with contextlib.suppress(psycopg.Error):
                     self.cancel_safe(timeout=_CANCEL_S)
             raise
+
+    def _result_of_sent(self) -> PGresult:
+        if self.interruption is not None and not self.pgconn.flush():
+            return self._sent.last_result(self.interruption, awake=self.is_alone)
+        results: list[PGresult] = self.wait(generators.execute(self.pgconn))  # sends the rest
+        return results[-1]
 
     def _interruptible(self, gen: PQGen[RV], interruption: Interruption) -> PQGen[RV]:
         try:
@@ -110,6 +126,7 @@ class Connections:
         """Forget all of them: they are the parent's."""
         self._free = threading.Semaphore(self._limit)
         self._idle: list[DriverConnection] = []
+        self._in_use: set[DriverConnection] = set()
         self._turn = threading.Condition()
         self._of_source: Counter[str] = Counter()
 
@@ -149,6 +166,8 @@ class Connections:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._connect()
+            self._in_use.add(connection)
+            connection.is_alone = len(self._in_use) == 1
             try:
                 yield connection
             except psycopg.Error as error:
@@ -157,6 +176,7 @@ class Connections:
                     self.close_idle()  # the server went, and with it the others
                 raise
             finally:
+                self._in_use.discard(connection)
                 if connection.closed:
                     pass
                 elif connection.info.transaction_status is TransactionStatus.IDLE:

@@ -6,6 +6,7 @@ Everything else of the SQL is portable. How they are connected to, locked and re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -88,21 +89,25 @@ class unindexed(FunctionElement[Any]):  # noqa: N801 - a word of SQL
         self.type = value.type
 
 
-class _KeyList(TypeDecorator[Sequence[int]]):
-    """Keys as one parameter: an array, or JSON for SQLite, which has no arrays."""
+class _ValueList(TypeDecorator[Sequence[Any]]):
+    """Values as one parameter: an array, or JSON for SQLite, which has no arrays."""
 
     impl = Text
     cache_ok = True
 
+    def __init__(self, item: type[Any]) -> None:
+        super().__init__()
+        self.item = item
+
     def load_dialect_impl(self, dialect: Dialect) -> Any:
         """An array, not its text: PostgreSQL would read the text again for each row."""
-        is_array = dialect.name == "postgresql"
-        return dialect.type_descriptor(ARRAY(BigInteger()) if is_array else Text())
+        item = BigInteger() if self.item is int else Text()
+        return dialect.type_descriptor(ARRAY(item) if dialect.name == "postgresql" else Text())
 
-    def process_bind_param(self, value: Sequence[int] | None, dialect: Dialect) -> Any:
-        """The keys, or their text."""
-        keys = list(value or ())
-        return keys if dialect.name == "postgresql" else f"[{','.join(map(str, keys))}]"
+    def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> Any:
+        """The values, or their text."""
+        values = list(value or ())
+        return values if dialect.name == "postgresql" else json.dumps(values)
 
 
 class _among(FunctionElement[bool]):  # noqa: N801 - a word of SQL
@@ -115,14 +120,15 @@ class _among(FunctionElement[bool]):  # noqa: N801 - a word of SQL
         return self
 
 
-def among(key: ColumnElement[int], keys: Sequence[int]) -> ColumnElement[bool]:
-    """Whether a key is one of these, which may be thousands.
+def among(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Whether a whole number or a text is one of these, which may be thousands.
 
     They are one parameter, so that a statement costs the same to make for any number of them.
     """
-    return _among(key, bindparam(None, keys, type_=_KeyList()))
+    return _among(column, bindparam(None, values, type_=_LISTS[column.type.python_type]))
 
 
+_LISTS: Final = {each: _ValueList(each) for each in (int, str)}
 _INTEGER: Final = "substring({} from '^ *([+-]?[0-9]{{1,18}})')"
 _spell(
     leading_integer,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lfscp.archive.archive import Archive
+from lfscp.archive.archive import Archive, Statistics
 from lfscp.config import Settings, resolve_settings
 from lfscp.config.current import renew
 from lfscp.config.passwords import hash_password
@@ -19,6 +19,7 @@ from lfscp.observe import audit, logging
 from lfscp.observe.logging import get_logger
 from lfscp.observe.recent_log import RecentLog
 from lfscp.web.status import stored_lately
+from lfscp.web.status.archive_counts import Lately
 from tests.support.web_app import serving, serving_archive
 
 HASH = hash_password("correct horse")
@@ -169,3 +170,23 @@ def test_settings_of_routes_are_shown_and_those_of_plug_ins_hidden(tmp_path: Pat
     assert found["plugins.settings"] == '{ hook = { api_key = "***", at = { url = "***" } } }'
     assert "sesame" not in page
     assert "&lt;b&gt;on" in page
+
+
+@pytest.mark.parametrize("path", ["/", "/node"])
+def test_a_page_does_not_wait_for_counts_and_says_when_they_are_old(
+    filled: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    counts = filled.app.state.web.counts  # type: ignore[attr-defined]
+    monkeypatch.setattr(counts, "lately", lambda: None)
+    missing = plain(filled.get(path).text)
+    fresh = Lately(Statistics(1, 2, 3, 45_678, 9), 1_700_000_000_000, is_old=False)
+    monkeypatch.setattr(counts, "lately", lambda: fresh)
+    counted = plain(filled.get(path).text)
+    monkeypatch.setattr(counts, "lately", lambda: fresh._replace(is_old=True))
+    old = plain(filled.get(path).text)
+
+    assert "45,678" not in missing
+    assert "45,678" in counted
+    assert "45,678" in old
+    assert not re.search(r"[Cc]ounted 2023-11-14", counted)
+    assert re.search(r"[Cc]ounted 2023-11-14", old)
