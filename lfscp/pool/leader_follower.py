@@ -25,7 +25,7 @@ _SAY_AGAIN_S: Final = 60.0
 
 
 class LeaderFollowerPool:
-    """Threads that take turns in leading; see the head of the module.
+    """Threads that take turns in leading; see `lfscp.pool`.
 
     Args:
         handler: called as `handler(pool)` by the leader; it waits for a request, calls
