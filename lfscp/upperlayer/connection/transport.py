@@ -130,10 +130,18 @@ class InlineSocket(BufferedSocket):
         sock = self.socket
         if sock is None:
             return
-        with contextlib.suppress(OSError):
+        try:
             sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected any more
         with contextlib.suppress(OSError):
             sock.close()
+
+    def shut(self) -> None:
+        """Close the connection; the state machine is not told."""
+        self._shutdown_socket()
+        self.socket = None
+        self._is_connected = False
 
     def _connect(self, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
         timeout_s = self.assoc.connection_timeout

@@ -45,7 +45,7 @@ _TRANSFER_SYNTAX: Final = 0x40
 _USER_INFORMATION: Final = 0x50
 _A_ASSOCIATE_AC: Final = 0x02
 _ACCEPT_HEAD: Final = struct.Struct(">BxIH2x")
-_VERSION_1: Final = 0x0001
+VERSION_1: Final = 0x0001
 _NO_UID: Final = uid_of(b"")
 # 128 contexts with 64 transfer syntaxes each are fewer. More means nothing, and costs time.
 _MAX_ITEMS: Final = 10_000
@@ -99,7 +99,7 @@ class AssociateRequest:
         if len(pdu) < _FIXED.size:
             raise AssociateError("shorter than its fixed fields")
         _, _, version, called, calling = _FIXED.unpack_from(pdu)
-        self.protocol_version = _VERSION_1 if version & _VERSION_1 else version
+        self.protocol_version = VERSION_1 if version & VERSION_1 else version
         self.echoed = bytes(pdu[_ECHOED])
         self.user_identity_fault = ""
         primitive = A_ASSOCIATE()
@@ -256,5 +256,5 @@ def encode_accept(primitive: A_ASSOCIATE, echoed: bytes | None = None) -> bytes:
         titles = (primitive._called_ae_title, primitive._calling_ae_title)
         echoed = b"".join(title.ljust(16)[:16].encode("ascii", "replace") for title in titles)
         echoed = echoed.ljust(64, b"\0")
-    head = _ACCEPT_HEAD.pack(_A_ASSOCIATE_AC, _FIXED.size - 6 + len(body), _VERSION_1)
+    head = _ACCEPT_HEAD.pack(_A_ASSOCIATE_AC, _FIXED.size - 6 + len(body), VERSION_1)
     return head + echoed + body
