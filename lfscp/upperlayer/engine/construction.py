@@ -20,9 +20,14 @@ from pynetdicom.association import Association, ServiceUser
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import (
     _UI,
+    AsynchronousOperationsWindowNegotiation,
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
 )
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AddressInformation
@@ -113,20 +118,27 @@ def _service_user(association: Association, mode: str) -> ServiceUser:
     user._user_info = user_information(
         DEFAULT_MAX_LENGTH, association.ae.implementation_class_uid, None
     )
-    user._ext_neg = {}
-    user.reset_negotiation_items()
+    user._ext_neg = {
+        SCP_SCU_RoleSelectionNegotiation: [],
+        AsynchronousOperationsWindowNegotiation: [],
+        UserIdentityNegotiation: [],
+        SOPClassExtendedNegotiation: [],
+    }
+    if mode == MODE_REQUESTOR:
+        user._ext_neg[SOPClassCommonExtendedNegotiation] = []
     user._common_ext = {}
     return user
 
 
 def user_information(maximum_length: int, class_uid: UID, version_name: str | None) -> list[_UI]:
     """What every side says of itself; all of it checked before."""
-    length, uid = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length = MaximumLengthNotification.__new__(MaximumLengthNotification)
     length._maximum_length = maximum_length
+    uid = ImplementationClassUIDNotification.__new__(ImplementationClassUIDNotification)
     uid._implementation_class_uid = class_uid
     if version_name is None:
         return [length, uid]
-    name = ImplementationVersionNameNotification()
+    name = ImplementationVersionNameNotification.__new__(ImplementationVersionNameNotification)
     name._implementation_version_name = version_name
     return [length, uid, name]
 

@@ -164,7 +164,7 @@ class InlineProvider(UnwatchedProvider):
 
     def send_p_data(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Send encoded P-DATA-TF PDUs, when the association is open; else they are dropped."""
-        with self._lock:
+        with self.lock:
             if self.state != ESTABLISHED or self.socket is None:
                 return
             try:
@@ -178,7 +178,7 @@ class InlineProvider(UnwatchedProvider):
         Raises:
             OSError: the file could not be read.
         """
-        with self._lock:
+        with self.lock:
             if self.state != ESTABLISHED or self.socket is None:
                 return
             try:
@@ -202,7 +202,7 @@ class InlineProvider(UnwatchedProvider):
             return
         else:
             pdu, event = self._decoded(pdu_bytes)
-        with self._lock:
+        with self.lock:
             if TRANSITION_TABLE.get((event, self.state)) in _OUT_OF_TURN:
                 reason = f"PDU type 0x{pdu_bytes[0]:02X} out of turn, in {self.state}"
                 self._record.note_end(reason)

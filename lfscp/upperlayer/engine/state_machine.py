@@ -70,6 +70,7 @@ class StateProvider(NoThread, DULServiceProvider):
         receiver: takes the P-DATA that comes.
 
     Attributes:
+        lock: held by whoever sends, or changes the state.
         is_watched: somebody is bound to an event that P-DATA must pass.
         request: the A-ASSOCIATE-RQ that was received, if any.
     """
@@ -82,7 +83,7 @@ class StateProvider(NoThread, DULServiceProvider):
         prepare_provider(self, assoc)
         self._record = record
         self._receiver = receiver
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._running_events = False
         self.is_watched = False
         self.request: AssociateRequest | None = None
@@ -118,18 +119,18 @@ class StateProvider(NoThread, DULServiceProvider):
     @contextlib.contextmanager
     def sending(self, timeout_s: float = -1) -> Iterator[bool]:
         """Keep other threads from sending; gives False when one of them does for so long."""
-        locked = self._lock.acquire(timeout=timeout_s)
+        locked = self.lock.acquire(timeout=timeout_s)
         try:
             yield locked
         finally:
             if locked:
-                self._lock.release()
+                self.lock.release()
 
     def send_pdu(self, primitive: Primitive | P_DATA) -> None:
         """Give a primitive to the state machine, which sends it before this returns."""
         if evt.EVT_ACSE_SENT in self.assoc._handlers and isinstance(primitive, Primitive):
             evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
-        with self._lock:
+        with self.lock:
             self._give(primitive)
 
     def _give(self, primitive: Primitive | P_DATA) -> None:
@@ -153,7 +154,7 @@ class StateProvider(NoThread, DULServiceProvider):
 
     def run_events(self) -> None:
         """Run every event that is due, in order. Not re-entered: an action may cause events."""
-        with self._lock:
+        with self.lock:
             if self._running_events:
                 return
             self._running_events = True
@@ -185,7 +186,7 @@ class StateProvider(NoThread, DULServiceProvider):
 
     def happened(self, event: str) -> None:
         """Tell the state machine of an event, and run it."""
-        with self._lock:
+        with self.lock:
             self.event_queue.put(event)
             self.run_events()
 
@@ -194,7 +195,7 @@ class StateProvider(NoThread, DULServiceProvider):
     def connection_lost(self, reason: str) -> None:
         """The transport connection has closed (Evt17)."""
         LOGGER.debug("Connection closed: %s", reason)
-        with self._lock:
+        with self.lock:
             if self.state not in (IDLE, AWAITING_CLOSE):
                 self._record.note_end(f"connection lost: {reason}")
             if self.socket is not None and self.socket._is_connected:

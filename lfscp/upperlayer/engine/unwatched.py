@@ -53,7 +53,7 @@ class UnwatchedProvider(StateProvider):
 
     def start(self) -> None:
         """Mark the provider ready; process what the transport has already told (AE-5)."""
-        with self._lock:
+        with self.lock:
             due = self.event_queue.queue
             if len(due) == 1 and due[0] == _CONNECTED:
                 due.clear()
@@ -65,7 +65,7 @@ class UnwatchedProvider(StateProvider):
 
     def indicate_association(self, request: AssociateRequest) -> bool:
         """Give an A-ASSOCIATE-RQ to the user (AE-6); False leaves it to the state machine."""
-        with self._lock:
+        with self.lock:
             if request.protocol_version != VERSION_1 or not self._is_usual(AWAITING_ASSOCIATE_RQ):
                 return False
             self.to_user_queue.put(request.to_primitive())
@@ -74,7 +74,7 @@ class UnwatchedProvider(StateProvider):
 
     def indicate_release(self) -> bool:
         """Give an A-RELEASE-RQ to the user (AR-2); False leaves it to the state machine."""
-        with self._lock:
+        with self.lock:
             if not self._is_usual(ESTABLISHED):
                 return False
             self.to_user_queue.put(A_RELEASE())
@@ -106,7 +106,7 @@ class UnwatchedProvider(StateProvider):
 
     def connection_lost(self, reason: str) -> None:
         """The transport connection has closed (Evt17; AR-5 after the end of the association)."""
-        with self._lock:
+        with self.lock:
             sock = self.socket
             if sock is None or not sock._is_connected or not self._is_usual(AWAITING_CLOSE):
                 super().connection_lost(reason)
