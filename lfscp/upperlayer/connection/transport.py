@@ -130,10 +130,8 @@ class InlineSocket(BufferedSocket):
         sock = self.socket
         if sock is None:
             return
-        try:
+        with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # not connected any more
         with contextlib.suppress(OSError):
             sock.close()
 

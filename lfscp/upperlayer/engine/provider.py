@@ -46,8 +46,7 @@ LOGGER = logging.getLogger(__name__)
 _PDU_TYPES: Final = range(0x01, 0x08)
 _A_ASSOCIATE_RQ: Final = 0x01
 _A_ASSOCIATE_AC: Final = 0x02
-_A_RELEASE_RQ: Final = 0x05
-_RELEASE_LENGTH: Final = 4
+_A_RELEASE_RQ: Final = bytes((5, 0, 0, 0, 0, 4))  # and four bytes that mean nothing
 _A_ABORT: Final = 0x07
 _ABORT_BYTES: Final = 10
 _BY_USER: Final = 0
@@ -198,7 +197,7 @@ class InlineProvider(UnwatchedProvider):
             pdu, event = self._read_request(pdu_bytes), "Evt6"
             if self.indicate_association(pdu):
                 return
-        elif pdu_bytes[0] == _A_RELEASE_RQ and length == _RELEASE_LENGTH and self.indicate_release():
+        elif pdu_bytes[:6] == _A_RELEASE_RQ and self.indicate_release():
             return
         else:
             pdu, event = self._decoded(pdu_bytes)

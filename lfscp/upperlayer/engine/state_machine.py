@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pynetdicom import evt
 from pynetdicom.association import Association

@@ -11,7 +11,7 @@ The names of actions, events and states are those of PS3.8 tables 9-6 to 9-10.
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Final, cast
 
 from pynetdicom import evt
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_RELEASE, P_DATA
@@ -83,14 +83,14 @@ class UnwatchedProvider(StateProvider):
 
     def _give(self, primitive: Primitive | P_DATA) -> None:
         # Relied on: the primitives' `_result`, which `result` gives.
-        if isinstance(primitive, A_ASSOCIATE) and primitive._result == _ACCEPTED:
-            if self._is_usual(AWAITING_LOCAL_RESPONSE):
-                self._answer(self._encoded_accept(primitive), ESTABLISHED)  # AE-7
-                return
-        elif isinstance(primitive, A_RELEASE) and primitive._result is not None:
-            if self._is_usual(RELEASE_ASKED):
-                self._answer(_A_RELEASE_RP, AWAITING_CLOSE)  # AR-4
-                return
+        is_acceptance = isinstance(primitive, A_ASSOCIATE) and primitive._result == _ACCEPTED
+        if is_acceptance and self._is_usual(AWAITING_LOCAL_RESPONSE):
+            self._answer(self._encoded_accept(cast(A_ASSOCIATE, primitive)), ESTABLISHED)  # AE-7
+            return
+        is_release = isinstance(primitive, A_RELEASE) and primitive._result is not None
+        if is_release and self._is_usual(RELEASE_ASKED):
+            self._answer(_A_RELEASE_RP, AWAITING_CLOSE)  # AR-4
+            return
         super()._give(primitive)
 
     def _answer(self, pdu: bytes, next_state: str) -> None:

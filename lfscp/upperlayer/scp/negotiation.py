@@ -72,9 +72,12 @@ class InlineACSE(ACSE):
         admit: Callable[[AcceptorAssociation], Rejection | None] | None,
     ) -> None:
         super().__init__(assoc)
-        self._inline = assoc
         self._supported = supported
         self._admit = admit
+
+    @property
+    def _inline(self) -> AcceptorAssociation:
+        return cast(AcceptorAssociation, self._assoc)
 
     def negotiate_association(self) -> None:
         """Accept or reject what the requestor asks."""
