@@ -22,6 +22,8 @@ from pynetdicom.pdu_primitives import (
     AsynchronousOperationsWindowNegotiation,
     MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
     UserIdentityNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
@@ -47,9 +49,6 @@ from lfscp.upperlayer.wire.rejections import (
 
 _APPLICATION_CONTEXT: Final = UID(APPLICATION_CONTEXT_NAME)
 _BY_SERVICE_USER: Final = 0x01  # the source of the result
-# As `evt._add_handler` keeps them.
-_ANSWERS_NO_EXTENDED: Final = (evt.get_default_handler(evt.EVT_SOP_EXTENDED), None)
-_ANSWERS_NO_COMMON: Final = (evt.get_default_handler(evt.EVT_SOP_COMMON), None)
 
 
 class InlineACSE(ACSE):
@@ -65,6 +64,8 @@ class InlineACSE(ACSE):
         admit: the server's own policy: a Rejection, or None to admit the requestor.
     """
 
+    _assoc: AcceptorAssociation
+
     def __init__(
         self,
         assoc: AcceptorAssociation,
@@ -75,16 +76,12 @@ class InlineACSE(ACSE):
         self._supported = supported
         self._admit = admit
 
-    @property
-    def _inline(self) -> AcceptorAssociation:
-        return cast(AcceptorAssociation, self._assoc)
-
     def negotiate_association(self) -> None:
         """Accept or reject what the requestor asks."""
         self._negotiate_as_acceptor()
 
     def _negotiate_as_acceptor(self) -> None:
-        association = self._inline
+        association = self._assoc
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         # Relied on: `_ae_title`, which the setter would fill with an AE title only.
         association.requestor._ae_title = request._calling_ae_title
@@ -111,16 +108,16 @@ class InlineACSE(ACSE):
         fault = self._fault(request)
         if fault:
             return Rejection(1, 1, 1, fault)
-        received = self._inline.dul.request
+        received = self._assoc.dul.request
         if received is not None and received.user_identity_fault:
             return USER_IDENTITY_UNREADABLE.because(received.user_identity_fault)
-        return self._admit(self._inline) if self._admit is not None else None
+        return self._admit(self._assoc) if self._admit is not None else None
 
     def _title_rejection(self, request: A_ASSOCIATE) -> Rejection | None:
-        ae = self._inline.ae
+        ae = self._assoc.ae
         called = (request._called_ae_title or "").strip()
         calling = (request._calling_ae_title or "").strip()
-        ours = self._inline.acceptor._ae_title.strip()
+        ours = self._assoc.acceptor._ae_title.strip()
         if ae.require_called_aet and called != ours:
             fault = fault_of_ae_title(called)
             return CALLED_AE_TITLE_NOT_RECOGNISED.because(
@@ -154,12 +151,12 @@ class InlineACSE(ACSE):
         return is_valid
 
     def _answer_extended(self, proposed: Container[type[_UI]]) -> None:
-        """Ask the handlers; not those that pynetdicom has bound, which answer nothing."""
-        acceptor, handlers = self._inline.acceptor, self._inline._handlers
-        if handlers.get(evt.EVT_SOP_EXTENDED) != _ANSWERS_NO_EXTENDED:
+        """Ask the handlers of what was proposed; they are bound for nothing else."""
+        acceptor = self._assoc.acceptor
+        if SOPClassExtendedNegotiation in proposed:
             for item in self._check_sop_class_extended():
                 acceptor.add_negotiation_item(item)
-        if handlers.get(evt.EVT_SOP_COMMON) != _ANSWERS_NO_COMMON:
+        if SOPClassCommonExtendedNegotiation in proposed:
             acceptor._common_ext = self._check_sop_class_common_extended()
         if AsynchronousOperationsWindowNegotiation not in proposed:
             return
@@ -170,7 +167,7 @@ class InlineACSE(ACSE):
 
     def _reject(self, rejection: Rejection) -> None:
         loggers.ACSE.info("Rejecting Association")
-        record = self._inline.record
+        record = self._assoc.record
         record.rejection, record.end_reason = rejection, rejection.reason
         self.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         evt.trigger(self.assoc, evt.EVT_REJECTED, {})
@@ -183,7 +180,7 @@ class InlineACSE(ACSE):
         supported = self._supported
         # Relied on: `_contexts` is what `supported_contexts` gives and sets. A handler of
         # EVT_REQUESTED may have set others for this association.
-        own = self._inline.acceptor._contexts
+        own = self._assoc.acceptor._contexts
         if _config.UNRESTRICTED_STORAGE_SERVICE:
             return negotiate_unrestrictedly(proposed, own, roles)
         if not supported.are(own):
@@ -191,7 +188,7 @@ class InlineACSE(ACSE):
         return supported.negotiate(proposed, roles)
 
     def _accept(self, request: A_ASSOCIATE, proposed: Container[type[_UI]]) -> None:
-        association = self._inline
+        association = self._assoc
         roles: dict[UID, Roles] = {}
         if SCP_SCU_RoleSelectionNegotiation in proposed:
             roles = {
@@ -212,7 +209,7 @@ class InlineACSE(ACSE):
 
     def send_accept(self) -> None:
         """Send the A-ASSOCIATE-AC; its AE titles are the request's, whatever they look like."""
-        association = self._inline
+        association = self._assoc
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         primitive = A_ASSOCIATE()
         # Relied on: A_ASSOCIATE's underscore attributes; their setters would refuse such titles.
