@@ -1,7 +1,7 @@
 """The usual transitions of the state machine, each in one step, as long as nobody watches it.
 
 pynetdicom passes each PDU and primitive through two queues, a table and an action, and tells those
-who are bound to EVT_FSM_TRANSITION. With the classes of its PDUs that was a third of the calls
+who are bound to EVT_FSM_TRANSITION. With the classes of its PDUs that was a sixth of the calls
 that an association costs. Whatever is not usual takes pynetdicom's way: an event that is due, a
 state that is another, somebody who watches.
 
