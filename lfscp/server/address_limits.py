@@ -14,9 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Self
 
 from lfscp.server.association_board import AssociationBoard
 from lfscp.upperlayer.wire.rejections import LOCAL_LIMIT_EXCEEDED, Rejection
@@ -44,7 +43,7 @@ class AddressLimitError(Exception):
 
 
 class Place:
-    """An association as it is counted, by the thread that serves it.
+    """An association as it is counted, by the thread that serves it; `with` leaves it at the end.
 
     Attributes:
         rejection: what to reject it with, or None.
@@ -54,6 +53,12 @@ class Place:
         self._limits = limits
         self._number = limits.board.enter(address)
         self.rejection: Rejection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def move_to(self, name: str) -> Rejection | None:
         """Count it under a name instead of its address; what to reject it with then."""
@@ -105,19 +110,19 @@ class AddressLimits:
         """Whether there is any limit; without one nothing is counted."""
         return bool(self.max_associations or self.max_per_minute or self.max_total)
 
-    @contextmanager
-    def counting(self, address: str) -> Iterator[Place]:
-        """Count a connection while it lasts; its place says what to reject it with.
+    def counting(self, address: str) -> Place:
+        """Count a connection until its place is left, which says what to reject it with.
 
         Raises:
-            AddressLimitError: it is far over a limit.
+            AddressLimitError: it is far over a limit, and not counted.
         """
         place = Place(self, address)
         try:
             place.rejection = self._excess(address)
-            yield place
-        finally:
+        except BaseException:
             place.leave()
+            raise
+        return place
 
     def of(self, address: str) -> int:
         """The connections of an address now."""

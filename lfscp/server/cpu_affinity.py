@@ -60,24 +60,17 @@ class SharedProcessor:
         processors = sorted(_EVERYWHERE)
         self._choices = processors[number::workers] or processors[number % len(processors) :][:1]
 
-    @contextlib.contextmanager
-    def member(self, idle_s: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
-        """Count the calling thread among those that serve.
+    def member(self, idle_s: Callable[[], float] = lambda: 0.0) -> _Membership:
+        """Count the calling thread among those that serve, while `with` lasts.
 
         Args:
             idle_s: for how many seconds the thread has had nothing to do; any thread may ask.
         """
-        self.enter(idle_s)
-        _here.membership = (self, idle_s)
-        try:
-            yield
-        finally:
-            _here.membership = None
-            self.leave()
+        return _Membership(self, idle_s)
 
     def enter(self, idle_s: Callable[[], float]) -> None:
         """Make the calling thread a member."""
-        me = threading.get_native_id()
+        me = _native_id()
         with self._lock:
             self._members[me] = idle_s
             self._settle()
@@ -86,7 +79,7 @@ class SharedProcessor:
 
     def leave(self) -> None:
         """Let the calling thread go where it likes, and all when few are left."""
-        me = threading.get_native_id()
+        me = _native_id()
         with self._lock:
             self._members.pop(me, None)
             self._free({me})
@@ -139,20 +132,41 @@ class SharedProcessor:
         self._chosen = None
 
 
+class _Membership:
+    """A thread among those that serve."""
+
+    __slots__ = ("idle_s", "processor")
+
+    def __init__(self, processor: SharedProcessor, idle_s: Callable[[], float]) -> None:
+        self.processor = processor
+        self.idle_s = idle_s
+
+    def __enter__(self) -> None:
+        self.processor.enter(self.idle_s)
+        _here.membership = self
+
+    def __exit__(self, *_: object) -> None:
+        _here.membership = None
+        self.processor.leave()
+
+
 @contextlib.contextmanager
 def anywhere() -> Iterator[None]:
     """Let the calling thread go where it likes: for long work that needs no interpreter."""
-    membership: tuple[SharedProcessor, Callable[[], float]] | None
-    membership = getattr(_here, "membership", None)
+    membership: _Membership | None = getattr(_here, "membership", None)
     if membership is None:
         yield
         return
-    processor, idle_s = membership
-    processor.leave()
+    membership.processor.leave()
     try:
         yield
     finally:
-        processor.enter(idle_s)
+        membership.processor.enter(membership.idle_s)
+
+
+def _native_id() -> int:
+    """The calling thread's number in the kernel, which need not be asked."""
+    return threading.current_thread().native_id or threading.get_native_id()
 
 
 def _allow(thread: int, processors: Iterable[int]) -> None:

@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -62,6 +62,7 @@ LOGGER = logging.getLogger(__name__)
 
 _DRAIN_S: Final = 30.0  # what `close` gives associations to finish
 _ABORT_S: Final = 5.0  # and then those that it aborts
+_NOT_BOUND: Final = nullcontext()
 _WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
 
 
@@ -386,10 +387,13 @@ class LeaderFollowerServer(ServedAssociations):
         if not self.limits.is_on:
             self._serve_association(arrival, address, None, refusal)
             return
-        with suppress(AddressLimitError), self.limits.counting(address[0]) as place:
-            self._serve_association(arrival, address, place, refusal)
+        try:
+            place = self.limits.counting(address[0])
+        except AddressLimitError:
+            REFUSED.of("far_over_limit").add()
             return
-        REFUSED.of("far_over_limit").add()
+        with place:
+            self._serve_association(arrival, address, place, refusal)
 
     def _peer_of(self, arrival: Arrival) -> Address | None:
         """The address of the peer, which a proxy may tell; None when nobody is to be served."""
@@ -419,12 +423,11 @@ class LeaderFollowerServer(ServedAssociations):
         # Encryption needs no interpreter: it may well take place on several processors.
         gathering = self.one_processor if ssl_context is None else None
         try:
-            with (
-                self._unestablished.member(association),
-                nullcontext() if gathering is None else gathering.member(association.idle_s),
-            ):
+            self._unestablished.enter(association)
+            with _NOT_BOUND if gathering is None else gathering.member(association.idle_s):
                 serve_acceptor(association, address, ssl_context)
         finally:
+            self._unestablished.leave(association)
             with self._lock:
                 self._associations.pop(association, None)
             self._report(association)

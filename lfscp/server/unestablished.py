@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from lfscp.observe.metrics import REFUSED
@@ -35,9 +33,8 @@ class Unestablished:
         self._lock = threading.Lock()
         self._members: dict[AcceptorAssociation, None] = {}  # the oldest first
 
-    @contextmanager
-    def member(self, association: AcceptorAssociation) -> Iterator[None]:
-        """Count an association while it is served; another may have to go for it."""
+    def enter(self, association: AcceptorAssociation) -> None:
+        """Count an association that is served; another may have to go for it."""
         with self._lock:
             self._members[association] = None
             is_many = len(self._members) > min(self._most, self._most_of_address)
@@ -45,11 +42,11 @@ class Unestablished:
         if victim is not None:
             REFUSED.of("displaced").add()
             victim.cut_off("made room for a newer connection")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._members.pop(association, None)
+
+    def leave(self, association: AcceptorAssociation) -> None:
+        """Count it no more."""
+        with self._lock:
+            self._members.pop(association, None)
 
     def _victim(self, newest: str | None) -> AcceptorAssociation | None:
         """The one to cut off, which is then no member any more; lock held.

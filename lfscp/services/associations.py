@@ -77,7 +77,7 @@ def audit_end(association: AcceptorAssociation) -> None:
     if association.trail is not None:
         association.trail.write()
     called = called_ae_title(association)
-    reason = redact(association.end_reason or "")
+    reason = redact(association.end_reason) if association.end_reason else ""
     if association.was_established:
         audit.association_ended(peer_of(association), called, reason)
     elif association.is_rejected and rejection_reason(association.rejection) not in _NO_FAULT:
@@ -91,7 +91,7 @@ def audit_end(association: AcceptorAssociation) -> None:
 def outcome_of(association: AcceptorAssociation) -> str:
     """How an accepted association ended: one of `metrics.ENDS`."""
     reason = association.end_reason or ""
-    if any(words in reason for words in _TIMED_OUT):
+    if reason and any(words in reason for words in _TIMED_OUT):
         return "timed_out"
     if association.is_released and not reason:
         return "released"

@@ -59,8 +59,8 @@ class Repeats:
         if not self._most:
             return True
         now = self._clock()
-        over = self._take_over(now)
         with self._lock:
+            over = self._take_over(now)
             kind = self._kinds.get(key)
             if kind is None:
                 kind = self._kinds[key] = _Kind(now, tell)
@@ -72,7 +72,8 @@ class Repeats:
                 kind.tell = tell
                 is_written = False
                 self._set_timer()
-        _tell(over, now)
+        if over:
+            _tell(over, now)
         return is_written
 
     def tell(self) -> None:
@@ -86,14 +87,13 @@ class Repeats:
         _tell(over, self._clock())
 
     def _take_over(self, now: float) -> list[_Kind]:
-        """Take out those whose minute is over, and those above MAX_KINDS."""
+        """Take out those whose minute is over, and those above MAX_KINDS; lock held."""
         over = []
-        with self._lock:
-            while self._kinds:
-                first = next(iter(self._kinds.values()))
-                if now - first.began_at < WINDOW_S and len(self._kinds) < MAX_KINDS:
-                    break
-                over.append(self._kinds.popitem(last=False)[1])
+        while self._kinds:
+            first = next(iter(self._kinds.values()))
+            if now - first.began_at < WINDOW_S and len(self._kinds) < MAX_KINDS:
+                break
+            over.append(self._kinds.popitem(last=False)[1])
         return over
 
     def _set_timer(self) -> None:
@@ -105,8 +105,8 @@ class Repeats:
 
     def _look(self) -> None:
         now = self._clock()
-        over = self._take_over(now)
         with self._lock:
+            over = self._take_over(now)
             self._timer = None
             if any(kind.counted for kind in self._kinds.values()):
                 self._set_timer()

@@ -266,6 +266,11 @@ class BufferedSocket(SendingSocket):
             self._check_deadline()
         return body
 
+    def take_what_is_there(self) -> None:
+        """Read what has come, if anything; a read that does not wait needs no time limit."""
+        if not self._is_tls and self._start == self._end:
+            self.has_data()
+
     def has_data(self) -> bool:
         """Whether something can be read now, without waiting; a lost connection counts."""
         if self._end > self._start:
@@ -289,5 +294,6 @@ class BufferedSocket(SendingSocket):
         if count == 0:
             return True  # the next read meets the end again
         self._end = count
+        self.reads += 1
         self._owes_ack = self._quick_ack
         return True

@@ -135,6 +135,12 @@ class InlineSocket(BufferedSocket):
         with contextlib.suppress(OSError):
             sock.close()
 
+    def shut(self) -> None:
+        """Close the connection; the state machine is not told."""
+        self._shutdown_socket()
+        self.socket = None
+        self._is_connected = False
+
     def _connect(self, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
         timeout_s = self.assoc.connection_timeout
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s

@@ -53,7 +53,7 @@ class LazyEvent(_Awaited):
     __slots__ = ("_is_set",)
 
     def __init__(self) -> None:
-        super().__init__()
+        self._gates = []  # as the base does, without a call: there are a dozen for an association
         self._is_set = False
 
     def is_set(self) -> bool:
@@ -63,7 +63,8 @@ class LazyEvent(_Awaited):
     def set(self) -> None:
         """Set it, and wake all that wait for it."""
         self._is_set = True
-        self._wake()
+        if self._gates:
+            self._wake()
 
     def clear(self) -> None:
         """Have those that come wait."""
@@ -86,7 +87,7 @@ class LazyQueue(_Awaited, Generic[T]):
     __slots__ = ("queue",)
 
     def __init__(self) -> None:
-        super().__init__()
+        self._gates = []
         self.queue: deque[T] = deque()
 
     def empty(self) -> bool:

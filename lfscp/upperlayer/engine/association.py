@@ -59,7 +59,7 @@ class InlineAssociation(NoThread, Association):
     Attributes:
         record: what its parts share.
         receiver: puts together what comes.
-        dispatch: serves a request that came in a presentation context; by default pynetdicom does.
+        dispatch: serves a request that came in a presentation context; without it pynetdicom does.
         serial: its number in this process, for the log.
         was_established: whether it ever was; `is_established` says whether it is.
         is_serving: whether a request is served.
@@ -87,7 +87,7 @@ class InlineAssociation(NoThread, Association):
         self._context_tuples: dict[int, PresentationContextTuple] = {}
         self._after_answer: list[Callable[[], None]] = []
         prepare_association(self, ae, mode)
-        self.dispatch: Callable[[DimseServiceType, int], object] = super()._serve_request
+        self.dispatch: Callable[[DimseServiceType, int], object] | None = None
         self.receiver = MessageReceiver(
             self.record, lambda: self._accepted_cx, lambda: self.requestor.ae_title.strip(), options
         )
@@ -189,7 +189,7 @@ class InlineAssociation(NoThread, Association):
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         self.dimse.outstanding.served_id = msg._message_id
         try:
-            if self._sent_release:
+            if self._sent_release or self.dispatch is None:
                 super()._serve_request(msg, context_id)
             else:
                 self.dispatch(msg, context_id)

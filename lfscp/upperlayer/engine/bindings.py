@@ -45,6 +45,7 @@ class Bindings:
 
     def __init__(self, handlers: Iterable[evt.EventHandlerType]) -> None:
         self._table: dict[evt.EventType, Any] = {}
+        self._lists: list[evt.EventType] = []  # those of notification
         for event in evt._INTERVENTION_EVENTS:
             self.bind(event, evt.get_default_handler(event))
         if log_is_read():
@@ -58,6 +59,7 @@ class Bindings:
     ) -> None:
         """Bind a handler to an event."""
         evt._add_handler(event, self._table, (handler, args))
+        self._lists = [event for event, bound in self._table.items() if isinstance(bound, list)]
 
     def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
         """Unbind it; an intervention event gets its default handler back."""
@@ -73,7 +75,8 @@ class Bindings:
 
     def copy(self) -> dict[evt.EventType, Any]:
         """The table, for an association to own."""
-        return {
-            event: list(bound) if isinstance(bound, list) else bound
-            for event, bound in self._table.items()
-        }
+        copied = self._table.copy()
+        for event in self._lists:
+            if event in copied:  # else unbound since
+                copied[event] = copied[event].copy()
+        return copied

@@ -11,7 +11,8 @@ Relied on: the attributes that pynetdicom 3.0's `Association`, `DULServiceProvid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom import _config
 from pynetdicom._globals import DEFAULT_MAX_LENGTH, MODE_ACCEPTOR, MODE_REQUESTOR
@@ -20,9 +21,14 @@ from pynetdicom.association import Association, ServiceUser
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import (
     _UI,
+    AsynchronousOperationsWindowNegotiation,
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
 )
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AddressInformation
@@ -67,8 +73,9 @@ def prepare_association(association: Association, ae: ApplicationEntity, mode: s
     bare._ae = ae
     bare._mode = mode
     bare._server = None
-    bare.requestor = _service_user(association, MODE_REQUESTOR)
-    bare.acceptor = _service_user(association, MODE_ACCEPTOR)
+    class_uid = ae.implementation_class_uid
+    bare.requestor = _service_user(association, MODE_REQUESTOR, class_uid)
+    bare.acceptor = _service_user(association, MODE_ACCEPTOR, class_uid)
     bare.is_established = bare.is_rejected = bare.is_aborted = bare.is_released = False
     bare._sent_abort = bare._sent_release = False
     bare._accepted_cx = {}
@@ -101,7 +108,7 @@ def prepare_provider(provider: DULServiceProvider, association: Association) -> 
     bare._kill_thread = False
 
 
-def _service_user(association: Association, mode: str) -> ServiceUser:
+def _service_user(association: Association, mode: str, class_uid: UID) -> ServiceUser:
     """One side of an association, before its negotiation."""
     user = ServiceUser.__new__(ServiceUser)
     user.assoc = association
@@ -110,23 +117,45 @@ def _service_user(association: Association, mode: str) -> ServiceUser:
     user.primitive = None
     user.address_info = None
     user._contexts = []
-    user._user_info = user_information(
-        DEFAULT_MAX_LENGTH, association.ae.implementation_class_uid, None
-    )
-    user._ext_neg = {}
-    user.reset_negotiation_items()
+    user._user_info = user_information(DEFAULT_MAX_LENGTH, class_uid, None)
+    user._ext_neg = {
+        SCP_SCU_RoleSelectionNegotiation: [],
+        AsynchronousOperationsWindowNegotiation: [],
+        UserIdentityNegotiation: [],
+        SOPClassExtendedNegotiation: [],
+    }
+    if mode == MODE_REQUESTOR:
+        user._ext_neg[SOPClassCommonExtendedNegotiation] = []
     user._common_ext = {}
     return user
 
 
+def loosen(association: Association) -> None:
+    """Have the parts of an association that has ended hold it weakly.
+
+    So it is gone with whoever holds it last, and its memory is there for the next one. With its
+    parts pointing at it, it would wait for the garbage collector.
+    """
+    bare, provider = cast(Any, association), cast(Any, association.dul)
+    weak = weakref.proxy(association)
+    for side in (bare.requestor, bare.acceptor):
+        side.assoc = weak
+    for part in (bare.acse, provider, provider.socket, bare.dimse):
+        part._assoc = weak
+    provider.state_machine.dul = weakref.proxy(provider)
+    # Relied on: `evt.trigger` leaves a bound method in the place of the class's own.
+    bare.__dict__.pop("abort", None)
+
+
 def user_information(maximum_length: int, class_uid: UID, version_name: str | None) -> list[_UI]:
     """What every side says of itself; all of it checked before."""
-    length, uid = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length = MaximumLengthNotification.__new__(MaximumLengthNotification)
     length._maximum_length = maximum_length
+    uid = ImplementationClassUIDNotification.__new__(ImplementationClassUIDNotification)
     uid._implementation_class_uid = class_uid
     if version_name is None:
         return [length, uid]
-    name = ImplementationVersionNameNotification()
+    name = ImplementationVersionNameNotification.__new__(ImplementationVersionNameNotification)
     name._implementation_version_name = version_name
     return [length, uid, name]
 

@@ -29,8 +29,8 @@ from lfscp.upperlayer.engine.state_machine import (
     AWAITING_CLOSE,
     ESTABLISHED,
     Primitive,
-    StateProvider,
 )
+from lfscp.upperlayer.engine.unwatched import UnwatchedProvider
 from lfscp.upperlayer.wire.acceptance import fault_of_acceptance
 from lfscp.upperlayer.wire.associate_pdus import (
     MAX_ACSE_PDU_BYTES,
@@ -46,6 +46,7 @@ LOGGER = logging.getLogger(__name__)
 _PDU_TYPES: Final = range(0x01, 0x08)
 _A_ASSOCIATE_RQ: Final = 0x01
 _A_ASSOCIATE_AC: Final = 0x02
+_A_RELEASE_RQ: Final = bytes((5, 0, 0, 0, 0, 4))  # and four bytes that mean nothing
 _A_ABORT: Final = 0x07
 _ABORT_BYTES: Final = 10
 _BY_USER: Final = 0
@@ -78,7 +79,7 @@ def _giving(primitive: Any) -> Any:
     return lambda: primitive
 
 
-class InlineProvider(StateProvider):
+class InlineProvider(UnwatchedProvider):
     """pynetdicom's DUL service provider, reading in the thread that asks.
 
     Relied on in DULServiceProvider: `_recv_pdu` holds what the state machine's actions take, and
@@ -162,7 +163,7 @@ class InlineProvider(StateProvider):
 
     def send_p_data(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Send encoded P-DATA-TF PDUs, when the association is open; else they are dropped."""
-        with self._lock:
+        with self.lock:
             if self.state != ESTABLISHED or self.socket is None:
                 return
             try:
@@ -176,7 +177,7 @@ class InlineProvider(StateProvider):
         Raises:
             OSError: the file could not be read.
         """
-        with self._lock:
+        with self.lock:
             if self.state != ESTABLISHED or self.socket is None:
                 return
             try:
@@ -194,9 +195,13 @@ class InlineProvider(StateProvider):
         pdu: Any
         if pdu_bytes[0] == _A_ASSOCIATE_RQ:
             pdu, event = self._read_request(pdu_bytes), "Evt6"
+            if self.indicate_association(pdu):
+                return
+        elif pdu_bytes[:6] == _A_RELEASE_RQ and self.indicate_release():
+            return
         else:
             pdu, event = self._decoded(pdu_bytes)
-        with self._lock:
+        with self.lock:
             if TRANSITION_TABLE.get((event, self.state)) in _OUT_OF_TURN:
                 reason = f"PDU type 0x{pdu_bytes[0]:02X} out of turn, in {self.state}"
                 self._record.note_end(reason)

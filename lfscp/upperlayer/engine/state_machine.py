@@ -10,8 +10,8 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Container, Iterator
-from typing import Any, Final, cast
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from pynetdicom import evt
 from pynetdicom.association import Association
@@ -41,32 +41,20 @@ IDLE: Final = "Sta1"
 AWAITING_ASSOCIATE_RQ: Final = "Sta2"
 AWAITING_LOCAL_RESPONSE: Final = "Sta3"
 ESTABLISHED: Final = "Sta6"
+RELEASE_ASKED: Final = "Sta8"
 AWAITING_CLOSE: Final = "Sta13"
 
-_SEEING_P_DATA: Final = (
-    evt.EVT_DATA_RECV,
-    evt.EVT_PDU_RECV,
-    evt.EVT_DATA_SENT,
-    evt.EVT_PDU_SENT,
-    evt.EVT_FSM_TRANSITION,
+_SEEING_P_DATA: Final = frozenset(
+    {
+        evt.EVT_DATA_RECV,
+        evt.EVT_PDU_RECV,
+        evt.EVT_DATA_SENT,
+        evt.EVT_PDU_SENT,
+        evt.EVT_FSM_TRANSITION,
+    }
 )
 
 Primitive = A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT
-
-
-class _InlineStateMachine(StateMachine):
-    """pynetdicom's state machine; an acceptance nobody watches is encoded by hand."""
-
-    dul: StateProvider
-
-    def do_action(self, event: str) -> None:
-        """Perform the action of an event in the current state (PS3.8 table 9-10)."""
-        accepts = event == "Evt7" and self.current_state == AWAITING_LOCAL_RESPONSE
-        if not accepts or self.dul.is_watched:
-            super().do_action(event)
-            return
-        self.dul.send_acceptance()  # AE-7
-        self.transition(ESTABLISHED)
 
 
 class StateProvider(NoThread, DULServiceProvider):
@@ -82,6 +70,7 @@ class StateProvider(NoThread, DULServiceProvider):
         receiver: takes the P-DATA that comes.
 
     Attributes:
+        lock: held by whoever sends, or changes the state.
         is_watched: somebody is bound to an event that P-DATA must pass.
         request: the A-ASSOCIATE-RQ that was received, if any.
     """
@@ -94,11 +83,11 @@ class StateProvider(NoThread, DULServiceProvider):
         prepare_provider(self, assoc)
         self._record = record
         self._receiver = receiver
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._running_events = False
         self.is_watched = False
         self.request: AssociateRequest | None = None
-        self.state_machine = _InlineStateMachine(self)
+        self.state_machine = StateMachine(self)
 
     # --- what pynetdicom asks of the thread that is not there ---
 
@@ -123,35 +112,31 @@ class StateProvider(NoThread, DULServiceProvider):
 
     # --- sending ---
 
-    def note_handlers(self, handlers: Container[evt.EventType]) -> None:
+    def note_handlers(self, handlers: Iterable[evt.EventType]) -> None:
         """Handlers were bound or unbound: see whether P-DATA must pass any of them."""
-        self.is_watched = any(event in handlers for event in _SEEING_P_DATA)
+        self.is_watched = not _SEEING_P_DATA.isdisjoint(handlers)
 
     @contextlib.contextmanager
     def sending(self, timeout_s: float = -1) -> Iterator[bool]:
         """Keep other threads from sending; gives False when one of them does for so long."""
-        locked = self._lock.acquire(timeout=timeout_s)
+        locked = self.lock.acquire(timeout=timeout_s)
         try:
             yield locked
         finally:
             if locked:
-                self._lock.release()
+                self.lock.release()
 
     def send_pdu(self, primitive: Primitive | P_DATA) -> None:
         """Give a primitive to the state machine, which sends it before this returns."""
-        if isinstance(primitive, Primitive):
+        if evt.EVT_ACSE_SENT in self.assoc._handlers and isinstance(primitive, Primitive):
             evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
-        with self._lock:
-            self.to_provider_queue.put(primitive)
-            self.run_events()
+        with self.lock:
+            self._give(primitive)
 
-    def send_acceptance(self) -> None:
-        """Send the A-ASSOCIATE-AC that waits as a primitive."""
-        primitive = cast(A_ASSOCIATE, self.to_provider_queue.get_nowait())
-        try:
-            cast(InlineSocket, self.socket).send_all([self._encoded_accept(primitive)])
-        except ConnectionLostError:
-            self.event_queue.put("Evt17")
+    def _give(self, primitive: Primitive | P_DATA) -> None:
+        """Have the state machine send a primitive; lock held."""
+        self.to_provider_queue.put(primitive)
+        self.run_events()
 
     def _encoded_accept(self, primitive: A_ASSOCIATE) -> bytes:
         return encode_accept(primitive, None if self.request is None else self.request.echoed)
@@ -169,7 +154,7 @@ class StateProvider(NoThread, DULServiceProvider):
 
     def run_events(self) -> None:
         """Run every event that is due, in order. Not re-entered: an action may cause events."""
-        with self._lock:
+        with self.lock:
             if self._running_events:
                 return
             self._running_events = True
@@ -201,7 +186,7 @@ class StateProvider(NoThread, DULServiceProvider):
 
     def happened(self, event: str) -> None:
         """Tell the state machine of an event, and run it."""
-        with self._lock:
+        with self.lock:
             self.event_queue.put(event)
             self.run_events()
 
@@ -210,7 +195,7 @@ class StateProvider(NoThread, DULServiceProvider):
     def connection_lost(self, reason: str) -> None:
         """The transport connection has closed (Evt17)."""
         LOGGER.debug("Connection closed: %s", reason)
-        with self._lock:
+        with self.lock:
             if self.state not in (IDLE, AWAITING_CLOSE):
                 self._record.note_end(f"connection lost: {reason}")
             if self.socket is not None and self.socket._is_connected:

@@ -419,6 +419,10 @@ class MessageReceiver:
             incoming.sink.return_buffer()
         self.discard_requests()
 
+    def let_go(self) -> None:
+        """Nothing comes any more: the association is not asked again."""
+        self._accepted, self._sender = dict, str
+
     def discard_requests(self) -> None:
         """Nobody is left to answer what waits to be served."""
         while self.requests:

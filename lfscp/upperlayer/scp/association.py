@@ -17,6 +17,7 @@ from lfscp.upperlayer.connection import loggers
 from lfscp.upperlayer.connection.errors import ReadTimeoutError
 from lfscp.upperlayer.connection.limits import ReceiveLimits
 from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.engine.construction import loosen
 from lfscp.upperlayer.engine.state_machine import (
     AWAITING_ASSOCIATE_RQ,
     AWAITING_CLOSE,
@@ -64,6 +65,7 @@ class AcceptorAssociation(InlineAssociation):
         self.is_worth_a_line = True
         self._count_acceptors = count_acceptors
         self._is_limit_asked = False
+        self._is_usual_end = False  # the peer has released it
         self._idle_timer: threading.Timer | None = None
         self._calls: IdleCalls | None = None
         super().__init__(ae, MODE_ACCEPTOR, limits=limits, options=options)
@@ -85,6 +87,8 @@ class AcceptorAssociation(InlineAssociation):
             self.receiver.discard()
         finally:
             self._ended.set()
+            if self._is_usual_end:
+                self._let_go()
             if self._calls is not None:
                 self._calls.end()
             if self._idle_timer is not None:
@@ -93,10 +97,18 @@ class AcceptorAssociation(InlineAssociation):
                 # Another thread waits for the answer to its A-RELEASE-RQ: none will come.
                 self.dul.to_user_queue.put(None)
 
+    def _let_go(self) -> None:
+        """Have nothing that belongs to it point at it: no other thread deals with it."""
+        loosen(self)
+        self.dispatch = None
+        self.receiver.let_go()
+
     def run_reactor(self) -> None:
         """Negotiate, serve, and see the connection closed."""
         self._started_dul = True
         self.dul.start()
+        if self.dul.socket is not None:
+            self.dul.socket.take_what_is_there()  # the whole request, as a rule
         primitive = self.dul.receive_pdu(wait=True, timeout=self.time_to_ask_s())
         if not isinstance(primitive, A_ASSOCIATE):
             self._no_request()
@@ -141,7 +153,7 @@ class AcceptorAssociation(InlineAssociation):
         if self.is_established and not self._sent_release and self.acse.is_release_requested():
             self.acse.send_release(is_response=True)
             loggers.ASSOCIATION.info("Association Released")
-            self.is_released = True
+            self.is_released = self._is_usual_end = True
             self.is_established = False
             evt.trigger(self, evt.EVT_RELEASED, {})
         elif self._note_abort():

@@ -7,10 +7,9 @@ If a UID is invalid, only its presentation context is rejected (results 3 and 4)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import is_
 from typing import Final, Self, cast
 
 from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]  # not re-exported
@@ -76,6 +75,7 @@ class SupportedContexts:
         storage_classes: Iterable[str] = (),
     ) -> None:
         self.contexts = tuple(contexts)
+        self._prepared = list(self.contexts)
         self._supported: Mapping[str, _Supported] = {
             cast(str, context.abstract_syntax): _Supported.of(
                 context.transfer_syntax, context.scu_role, context.scp_role
@@ -90,9 +90,9 @@ class SupportedContexts:
         """Whether no context at all would be accepted."""
         return not self.contexts and not _config.UNRESTRICTED_STORAGE_SERVICE
 
-    def are(self, contexts: Sequence[PresentationContext]) -> bool:
-        """Whether these are the contexts that were prepared."""
-        return len(contexts) == len(self.contexts) and all(map(is_, contexts, self.contexts))
+    def are(self, contexts: list[PresentationContext]) -> bool:
+        """Whether these are the contexts that were prepared, or equal to them in all."""
+        return contexts == self._prepared
 
     def negotiate(
         self, proposed: Iterable[PresentationContext], roles: Mapping[UID, Roles]

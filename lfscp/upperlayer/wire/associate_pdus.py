@@ -14,9 +14,8 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from pydicom.uid import UID
 from pynetdicom.pdu_items import UserInformationItem
 from pynetdicom.pdu_primitives import (
     _UI,
@@ -45,7 +44,7 @@ _TRANSFER_SYNTAX: Final = 0x40
 _USER_INFORMATION: Final = 0x50
 _A_ASSOCIATE_AC: Final = 0x02
 _ACCEPT_HEAD: Final = struct.Struct(">BxIH2x")
-_VERSION_1: Final = 0x0001
+VERSION_1: Final = 0x0001
 _NO_UID: Final = uid_of(b"")
 # 128 contexts with 64 transfer syntaxes each are fewer. More means nothing, and costs time.
 _MAX_ITEMS: Final = 10_000
@@ -99,7 +98,7 @@ class AssociateRequest:
         if len(pdu) < _FIXED.size:
             raise AssociateError("shorter than its fixed fields")
         _, _, version, called, calling = _FIXED.unpack_from(pdu)
-        self.protocol_version = _VERSION_1 if version & _VERSION_1 else version
+        self.protocol_version = VERSION_1 if version & VERSION_1 else version
         self.echoed = bytes(pdu[_ECHOED])
         self.user_identity_fault = ""
         primitive = A_ASSOCIATE()
@@ -205,38 +204,47 @@ def _item(kind: int, value: bytes) -> bytes:
     return _ITEM.pack(kind, len(value)) + value
 
 
-@lru_cache(maxsize=256)
-def _transfer_syntax_item(uid: str) -> bytes:
-    return _item(_TRANSFER_SYNTAX, uid.encode("ascii"))
-
-
-def _write_context(context: PresentationContext) -> bytes:
+@lru_cache(maxsize=4096)
+def _result_item(context_id: int, result: int, transfer_syntax: str) -> bytes:
     """A presentation context result item (PS3.8 table 9-18)."""
-    syntax = _transfer_syntax_item(context._transfer_syntax[0])
-    head = struct.pack(">BxBx", context._context_id, context.result)
-    return _item(_CONTEXT_AC, head + syntax)
+    syntax = _item(_TRANSFER_SYNTAX, transfer_syntax.encode("ascii"))
+    return _item(_CONTEXT_AC, struct.pack(">BxBx", context_id, result) + syntax)
+
+
+@lru_cache(maxsize=8)
+def _application_context_item(name: str) -> bytes:
+    return _item(_APPLICATION_CONTEXT, name.encode())
+
+
+@lru_cache(maxsize=64)
+def _own_information_item(maximum_length: int, class_uid: str, version_name: str | None) -> bytes:
+    """What nearly every acceptor says of itself (PS3.8 annex D.1, PS3.7 annex D.3.3.2)."""
+    body = _item(user_information.MAXIMUM_LENGTH, struct.pack(">I", maximum_length))
+    body += _item(user_information.IMPLEMENTATION_CLASS_UID, class_uid.encode("ascii"))
+    if version_name is not None:
+        name = version_name.encode("ascii")
+        body += _item(user_information.IMPLEMENTATION_VERSION_NAME, name)
+    return _item(_USER_INFORMATION, body)
+
+
+_OWN: Final = (
+    MaximumLengthNotification,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+)
 
 
 def _write_user_information(items: list[_UI]) -> bytes:
-    body = []
-    for item in items:
-        if isinstance(item, MaximumLengthNotification):
-            body.append(
-                _item(
-                    user_information.MAXIMUM_LENGTH, struct.pack(">I", item.maximum_length_received)
-                )
-            )
-        elif isinstance(item, ImplementationClassUIDNotification):
-            uid = cast(UID, item.implementation_class_uid)
-            body.append(_item(user_information.IMPLEMENTATION_CLASS_UID, uid.encode("ascii")))
-        elif isinstance(item, ImplementationVersionNameNotification):
-            name = cast(str, item.implementation_version_name)
-            body.append(_item(user_information.IMPLEMENTATION_VERSION_NAME, name.encode("ascii")))
-        else:  # role selection, extended negotiation, user identity, ...
-            whole = UserInformationItem()
-            whole.from_primitive(items)
-            return whole.encode()
-    return _item(_USER_INFORMATION, b"".join(body))
+    kinds = tuple(map(type, items))
+    if kinds == _OWN or kinds == _OWN[:2]:
+        said: list[Any] = [*items, None]
+        name = None if said[2] is None else said[2]._implementation_version_name
+        return _own_information_item(
+            said[0]._maximum_length, said[1]._implementation_class_uid, name
+        )
+    whole = UserInformationItem()  # role selection, extended negotiation, user identity, ...
+    whole.from_primitive(items)
+    return whole.encode()
 
 
 def encode_accept(primitive: A_ASSOCIATE, echoed: bytes | None = None) -> bytes:
@@ -247,14 +255,16 @@ def encode_accept(primitive: A_ASSOCIATE, echoed: bytes | None = None) -> bytes:
         echoed: bytes 11 to 74 of the A-ASSOCIATE-RQ; None makes them of the primitive's AE titles.
     Source: PS3.8 section 9.3.3, table 9-17: what is echoed is "identical to the value received".
     """
-    parts = [_item(_APPLICATION_CONTEXT, (primitive.application_context_name or "").encode())]
-    contexts = primitive._presentation_context_definition_results_list
-    parts += [_write_context(context) for context in contexts]
+    parts = [_application_context_item(primitive._application_context_name or "")]
+    parts += [
+        _result_item(cast(int, each._context_id), cast(int, each.result), each._transfer_syntax[0])
+        for each in primitive._presentation_context_definition_results_list
+    ]
     parts.append(_write_user_information(primitive._user_information))
     body = b"".join(parts)
     if echoed is None:
         titles = (primitive._called_ae_title, primitive._calling_ae_title)
         echoed = b"".join(title.ljust(16)[:16].encode("ascii", "replace") for title in titles)
         echoed = echoed.ljust(64, b"\0")
-    head = _ACCEPT_HEAD.pack(_A_ASSOCIATE_AC, _FIXED.size - 6 + len(body), _VERSION_1)
+    head = _ACCEPT_HEAD.pack(_A_ASSOCIATE_AC, _FIXED.size - 6 + len(body), VERSION_1)
     return head + echoed + body
