@@ -2,9 +2,10 @@
 
 Rules: the node itself decodes nothing and reads no header, so a hostile object costs no more than
 a rendering process. A picture with the object's own window is kept on disk, in a file that the
-process writes itself; if there are too many, the one unused longest goes first. Its name there holds the file's size and time of change, so a
-replaced object never shows the old picture, and the version of the rendering, so an update never
-shows a picture that was rendered wrong. Deleting an object through the page deletes its pictures.
+process writes itself; if there are too many, the one unused longest goes first. Its name there
+holds the file's size and time of change, so a replaced object never shows the old picture, and the
+version of the rendering, so an update never shows a picture that was rendered wrong. Deleting an
+object through the page deletes its pictures.
 """
 
 from __future__ import annotations
