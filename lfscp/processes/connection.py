@@ -21,6 +21,7 @@ LOOK_AGAIN_S: Final = 0.25
 _HEAD: Final = struct.Struct("<IQ")  # bytes of the fields, and of what follows them
 _AT_ONCE: Final = 1 << 18
 _MAX_FIELDS: Final = 4 << 20
+_MAX_FILES: Final = 2  # that come with a message
 _PIECE: Final = 1 << 20  # bytes of a body: whole pixel cells
 
 
@@ -30,11 +31,13 @@ class Message(NamedTuple):
     Args:
         length: bytes of its body, which the caller still has to receive.
         descriptor: of a file that came with it; -1 for none.
+        output: of a second one, to be written to.
     """
 
     fields: dict[str, Any]
     length: int
     descriptor: int = -1
+    output: int = -1
 
 
 class Connection:
@@ -56,11 +59,18 @@ class Connection:
         """Whether the other end is gone; an idle process sends nothing."""
         return bool(self._poller.poll(0))
 
-    def send(self, fields: dict[str, Any], *body: bytes | memoryview, descriptor: int = -1) -> None:
+    def send(
+        self,
+        fields: dict[str, Any],
+        *body: bytes | memoryview,
+        descriptor: int = -1,
+        output: int = -1,
+    ) -> None:
         """Send a message.
 
         Args:
             descriptor: of a file that the receiver gets as well.
+            output: of a second one, that the receiver writes to; only beside a first.
         Raises:
             OSError: the other end is gone, or receives nothing for too long.
         """
@@ -68,7 +78,8 @@ class Connection:
         length = sum(len(each) for each in body)
         head = _HEAD.pack(len(text), length) + text
         if descriptor >= 0:
-            head = head[socket.send_fds(self.sock, [head], [descriptor]) :]
+            given = [descriptor] if output < 0 else [descriptor, output]
+            head = head[socket.send_fds(self.sock, [head], given) :]
         if length <= _AT_ONCE:  # so that the receiver wakes once
             head, body = b"".join((head, *body)), ()
         self.sock.sendall(head)
@@ -85,18 +96,17 @@ class Connection:
             OSError: the socket fails.
         """
         deadline = time.monotonic() + seconds
-        descriptor = -1
+        descriptors: list[int] = []
         head = b""
         if takes_file:
             self._wait(deadline)
-            head, descriptors, _, _ = socket.recv_fds(self.sock, _HEAD.size, 1)
-            descriptor = descriptors[0] if descriptors else -1
+            head, descriptors, _, _ = socket.recv_fds(self.sock, _HEAD.size, _MAX_FILES)
         try:
             size, length = _HEAD.unpack(head or self._read(_HEAD.size, deadline))
-            return Message(self._fields(size, deadline), length, descriptor)
+            return Message(self._fields(size, deadline), length, *descriptors)
         except BaseException:
-            if descriptor >= 0:
-                os.close(descriptor)
+            for each in descriptors:
+                os.close(each)
             raise
 
     def read(self, length: int) -> bytes:

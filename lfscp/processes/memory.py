@@ -9,13 +9,28 @@ from typing import Any, Final
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _DATA: Final = 5  # place in /proc/self/statm
-_TRIM: Final[Any] = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+_C: Final = ctypes.CDLL(None)
+_TRIM: Final[Any] = getattr(_C, "malloc_trim", None)  # glibc has it
+_SET: Final[Any] = getattr(_C, "mallopt", None)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
+_LARGE: Final = 1 << 20
 
 
 def give_back_memory() -> None:
     """Return free memory that the allocator would keep; for any thread."""
     if _TRIM is not None:
         _TRIM(0)
+
+
+def keep_free_memory(size: int) -> None:
+    """Let the allocator keep so much free memory: getting a page from the system takes long.
+
+    Args:
+        size: bytes; larger blocks than a megabyte are given back at once all the same.
+    """
+    if _SET is not None:
+        _SET(_MMAP_THRESHOLD, _LARGE)
+        _SET(_TRIM_THRESHOLD, size)
 
 
 def limit_data(size: int) -> str:

@@ -8,7 +8,7 @@ is shown without it, and the omission is reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,14 +18,21 @@ from pydicom.dataset import Dataset
 from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.colour import PALETTE, by_palettes, palettes_of, to_rgb
+from lfscp.web.imaging.counted_values import (
+    counts_at_ends,
+    counts_of_cells,
+    may_count_ends,
+    strips,
+)
 from lfscp.web.imaging.errors import LookupTableError, Omission
 from lfscp.web.imaging.functional_groups import holders, items, value
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 from lfscp.web.imaging.modality import Modality, cell_values, modality_of
 from lfscp.web.imaging.overlays import has_embedded, overlays_on
-from lfscp.web.imaging.padding import padding_of
+from lfscp.web.imaging.padding import integer_padding, padding_of
 from lfscp.web.imaging.pixel_format import pixel_format
 from lfscp.web.imaging.windows import (
+    PERCENTILES,
     Window,
     apply_window,
     fitting_window,
@@ -33,7 +40,6 @@ from lfscp.web.imaging.windows import (
     window_in,
 )
 
-_STRIP: Final = 1 << 15  # pixels: their values stay in the processor's cache
 _LOOKED_AT: Final = 1 << 21  # pixels sampled for a window around values
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
@@ -123,7 +129,7 @@ def frame_of(
     rows, columns = cells.shape[:2]
     is_place = cells.dtype == np.uint8 and cells.ndim == 3 and cells.flags.writeable
     colours = cells if is_place else np.empty((rows, columns, 3), np.uint8)
-    for each in _strips(rows, columns):
+    for each in strips(rows, columns):
         is_signed = layout.is_signed and cells.ndim == 2
         colours[each] = convert(cell_values(cells[each], layout, signed=is_signed))
     return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
@@ -163,8 +169,8 @@ def _grey(
 
 
 def _is_binary(frame: Frame) -> bool:
-    strips = (frame.strip(rows)[0] for rows in _strips(*frame.cells.shape[:2]))
-    return all(each.min() >= 0 and each.max() <= 1 for each in strips)
+    values = (frame.strip(rows)[0] for rows in strips(*frame.cells.shape[:2]))
+    return all(each.min() >= 0 and each.max() <= 1 for each in values)
 
 
 def _voi(
@@ -229,7 +235,10 @@ def window_around(frame: Frame) -> Window:
 
 def _counted(frame: Frame, modality: Modality) -> tuple[Array, Array]:
     """The values of a frame without padding, ascending, and how often each is there."""
-    cells, counts = _counts_of_cells(frame.cells, is_signed=modality.layout.is_signed)
+    found = _counted_ends(frame, modality)
+    if found is not None:
+        return found
+    cells, counts = counts_of_cells(frame.cells, is_signed=modality.layout.is_signed)
     stored = modality.stored(cells)
     padding = padding_of(stored, frame.header)
     values = modality.apply(stored)
@@ -239,28 +248,21 @@ def _counted(frame: Frame, modality: Modality) -> tuple[Array, Array]:
     return values[order], counts[order]
 
 
-def _counts_of_cells(cells: Array, *, is_signed: bool) -> tuple[Array, Array]:
-    """The different cells of a frame, and how often each is there.
+def _counted_ends(frame: Frame, modality: Modality) -> tuple[Array, Array] | None:
+    """The same of the values at both ends, which is all that a window needs; None if it is not.
 
-    Only the range that is in use is counted: a table of all 65,536 cells costs more than a slice.
-    With a sign, cells from -1 to 0 lie side by side.
+    The modality transformation must keep the order of values, or turn it round.
     """
-    numbers = cells.view(f"i{cells.dtype.itemsize}") if is_signed else cells
-    low, high = int(numbers.min()), int(numbers.max())
-    counts = np.zeros(high - low + 1, np.int64)
-    for rows in _strips(*cells.shape[:2]):
-        above = numbers[rows].reshape(-1).astype(np.intp)
-        if low:
-            above -= low
-        counts += np.bincount(above, minlength=len(counts))
-    present = np.flatnonzero(counts)
-    return (present + low).astype(numbers.dtype).view(cells.dtype), counts[present]
-
-
-def _strips(rows: int, columns: int) -> Iterator[slice]:
-    """Rows to transform at a time, so that large frames need little memory."""
-    step = max(1, _STRIP // max(1, columns))
-    return (slice(first, first + step) for first in range(0, rows, step))
+    if modality.table is not None or not may_count_ends(frame.cells):
+        return None
+    stored = modality.stored(frame.cells)
+    found = counts_at_ends(stored, integer_padding(frame.header, stored.dtype), PERCENTILES)
+    if found is None:
+        return None
+    values, counts = modality.apply(found[0]), found[1]
+    if not np.isfinite(values).all():
+        return None
+    return (values, counts) if modality.slope > 0 else (values[::-1], counts[::-1])
 
 
 def _shades(frame: Frame, window: Window | None) -> Array:
@@ -268,7 +270,7 @@ def _shades(frame: Frame, window: Window | None) -> Array:
     cells = frame.cells
     shown = np.empty(cells.shape, np.uint8)
     table = _table(frame, voi)
-    for rows in _strips(*cells.shape[:2]):
+    for rows in strips(*cells.shape[:2]):
         if table is None:
             shown[rows] = _shade(frame, rows, voi)
         else:  # numpy would convert the cells' own type slowly; no cell is beyond the table

@@ -12,10 +12,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
+# The VRs of values that neither a character set nor another element has a part in.
+_ALONE: Final = frozenset({"CS", "DS", "FD", "FL", "IS", "SL", "SS", "UI", "UL", "US"})
+_MAX_KNOWN: Final = 128  # bytes of a value
+_EMPTY: Final = Dataset()
 _VOI: Final = ("FrameVOILUTSequence",)
 _VALUES: Final = ("PixelValueTransformationSequence",)
 _MEASURES: Final = ("PixelMeasuresSequence",)
@@ -44,10 +50,12 @@ MACROS: Final[dict[str, tuple[str, ...]]] = {
 def value(dataset: Dataset, keyword: str) -> Any:
     """An attribute's value; None when it is absent, empty or cannot be read."""
     tag = _tag_of(keyword)
-    if tag not in dataset:  # of most attributes; pydicom's own way to find that out is slow
-        return None
     try:
-        found = dataset[tag].value
+        element = dataset.get_item(tag)
+        if element is None:  # most are absent
+            return None
+        known = _known(element) if isinstance(element, RawDataElement) else None
+        found = dataset[tag].value if known is None else known
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - pydicom raises what it likes on broken values
@@ -55,6 +63,28 @@ def value(dataset: Dataset, keyword: str) -> Any:
     if found is None or (isinstance(found, str | bytes | MultiValue | list) and not len(found)):
         return None
     return found
+
+
+def _known(element: RawDataElement) -> Any:
+    """The value of an element, if nothing else in its dataset has a part in it; else None.
+
+    The objects of a series say mostly the same, and pydicom's conversion takes long.
+    """
+    written, vr = element.value, element.VR or _vr_of(element.tag)
+    if vr not in _ALONE or not written or len(written) > _MAX_KNOWN:
+        return None
+    return _converted(element.tag, vr, bytes(written), element.is_little_endian)
+
+
+@lru_cache(maxsize=4096)
+def _converted(tag: BaseTag, vr: str, written: bytes, is_little: bool) -> Any:
+    element = RawDataElement(tag, vr, len(written), written, 0, False, is_little)
+    return convert_raw_data_element(element).value
+
+
+@lru_cache(maxsize=1024)
+def _vr_of(tag: BaseTag) -> str:
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
 
 
 @lru_cache(maxsize=1024)
@@ -86,7 +116,7 @@ def holders(header: Dataset, number: int, *keywords: str) -> Iterator[Dataset]:
 
 def holder(header: Dataset, number: int, *keywords: str) -> Dataset:
     """The closest of them; empty if there is none."""
-    return next(holders(header, number, *keywords), Dataset())
+    return next(holders(header, number, *keywords), _EMPTY)
 
 
 def _places(header: Dataset, number: int, macros: tuple[str, ...]) -> Iterator[Dataset]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -122,9 +123,15 @@ def _read_by_pydicom(path: StoredFile) -> Dataset:
 
 
 def _with_syntax(header: Dataset, syntax: str) -> Dataset:
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = UID(syntax)
+    header.file_meta = _meta_of(syntax)
     return header
+
+
+@lru_cache(maxsize=64)
+def _meta_of(syntax: str) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(syntax)
+    return meta
 
 
 def _read(meta: FileMeta, file: BinaryIO) -> Dataset:

@@ -23,7 +23,7 @@ from lfscp.web.imaging.functional_groups import (
     value,
 )
 
-_PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
+PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
 _MOST_WINDOWS: Final = 16
 _WIDEST: Final = sys.float_info.max
 _FLOAT32: Final = 1e30  # what a float32 is sure to hold
@@ -149,10 +149,10 @@ def _around(values: Array, counts: Array | None = None) -> Window | None:
 
 def _percentiles(values: Array, counts: Array | None) -> tuple[float, float]:
     if counts is None:
-        low, high = (float(each) for each in np.percentile(values, _PERCENTILES))
+        low, high = (float(each) for each in np.percentile(values, PERCENTILES))
         return low, high
     ends = np.cumsum(counts)
-    places = [each / 100 * (int(ends[-1]) - 1) for each in _PERCENTILES]
+    places = [each / 100 * (int(ends[-1]) - 1) for each in PERCENTILES]
     low, high = (_between(values, ends, place) for place in places)
     return low, high
 

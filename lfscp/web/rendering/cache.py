@@ -4,6 +4,8 @@ Rules: if there are too many bytes, the picture unused longest goes first. A ful
 cache, not the answer.
 """
 
+# ruff: noqa: PTH108 - pathlib costs as much as the system call
+
 from __future__ import annotations
 
 import contextlib
@@ -11,6 +13,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,6 +21,39 @@ from typing import BinaryIO, cast
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.archive.store.kept_beside import part_of
+
+
+class NewPicture:
+    """A file that a picture is drawn into. It is gone when it is closed, unless it was kept.
+
+    Args:
+        cache: where it is kept.
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, cache: DiskCache) -> None:
+        self._cache = cache
+        self._path = cache.new_piece()
+        self._file: BinaryIO | None = open(self._path, "x+b")  # noqa: SIM115 - until it is closed
+        self.descriptor = self._file.fileno()
+
+    def keep(self, uid: str, name: str) -> BinaryIO:
+        """Keep the picture under its name, if there is room for it; returns it for reading."""
+        file = cast(BinaryIO, self._file)
+        with contextlib.suppress(OSError, ArchiveError):
+            size = os.fstat(self.descriptor).st_size
+            self._cache.add(self._path, uid, size, part_of(uid, name))
+        file.seek(0)
+        self._file = None  # the caller closes it
+        return file
+
+    def close(self) -> None:
+        """Remove the name that it was made with."""
+        if self._file is not None:
+            self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
 
 
 class PictureCache:
@@ -68,22 +104,18 @@ class PictureCache:
                     return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def write(self, uid: str, name: str, content: BinaryIO | bytes) -> None:
-        """Keep a picture; a file is read from its beginning."""
-        if not self._max_bytes:
-            return
-        with contextlib.suppress(OSError, ArchiveError):
-            piece = Path(self._cache.new_piece())
-            try:
-                with piece.open("wb") as file:
-                    if isinstance(content, bytes):
-                        file.write(content)
-                    else:
-                        content.seek(0)
-                        shutil.copyfileobj(content, file, 1 << 18)
-                self._cache.add(str(piece), uid, piece.stat().st_size, part_of(uid, name))
-            finally:
-                piece.unlink(missing_ok=True)
+    @contextlib.contextmanager
+    def new_file(self) -> Iterator[NewPicture | None]:
+        """Make an empty file for a picture; None when nothing is kept, or no file can be made."""
+        new: NewPicture | None = None
+        if self._max_bytes:
+            with contextlib.suppress(OSError, ArchiveError):
+                new = NewPicture(self._cache)
+        try:
+            yield new
+        finally:
+            if new is not None:
+                new.close()
 
     def forget(self, uid: str) -> None:
         """Remove the pictures of an object."""

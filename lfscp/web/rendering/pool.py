@@ -58,10 +58,12 @@ class Answer:
 
     Args:
         content: a file, at its beginning, when it is large.
+        is_written: whether the content is in the output of the task instead.
     """
 
     fields: dict[str, Any]
     content: bytes | BinaryIO
+    is_written: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,14 @@ class Task:
         descriptor: of the object's file.
         state: names its content; a process that has it in memory is asked first.
         spool: makes a file for so many bytes.
+        output: descriptor of an empty file that the process may write the content into; -1: none.
     """
 
     fields: dict[str, Any]
     descriptor: int
     state: str
     spool: Callable[[int], BinaryIO]
+    output: int = -1
 
 
 class RenderPool:
@@ -201,8 +205,11 @@ class RenderPool:
             "keep": self._grant(alone=False) - _NOT_KEPT,
             "state": task.state,
         }
-        child.send(task.fields | limits, descriptor=task.descriptor)
+        child.send(task.fields | limits, descriptor=task.descriptor, output=task.output)
         answer = child.receive(self._seconds)
+        if "written" in answer.fields:
+            _require_size(task.output, answer.fields["written"])
+            return Answer(answer.fields, b"", is_written=True)
         pieces = child.pieces(answer.length, self._seconds)
         if answer.length <= SMALL:
             return Answer(answer.fields, b"".join(bytes(each) for each in pieces))
@@ -223,6 +230,12 @@ class RenderPool:
         return PictureRefusedError(
             "process", "the process that rendered it ended; it may be damaged"
         )
+
+
+def _require_size(output: int, size: int) -> None:
+    """Require that a file is as long as the process says; raises ValueError, OSError."""
+    if not 0 < os.fstat(output).st_size == size:
+        raise ValueError("the picture was not written as a whole")
 
 
 def _spooled(

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from lfscp.processes.connection import Connection, Message
-from lfscp.processes.memory import data_bytes, give_back_memory, limit_data
+from lfscp.processes.memory import data_bytes, give_back_memory, keep_free_memory, limit_data
 from lfscp.web.imaging.errors import NoPictureError, NotEnoughMemoryError, is_lack_of_memory
 from lfscp.web.imaging.room import Room
 from lfscp.web.rendering.tasks import TASKS, Memory
 
 IDLE_S: Final = None
 _SLACK: Final = 6 << 20  # for memory that is not counted: Python's objects, buffers of libraries
+_KEPT_FREE: Final = 2 << 20  # a slice and its picture take less
 _NICE: Final = 2
 _TOLD: Final = 4000  # characters of an unexpected failure
 
@@ -39,14 +40,29 @@ def serve(connection: Connection, own_bytes: int) -> None:
         EOFError, OSError: it has.
     """
     memory = Memory()
+    keep_free_memory(_KEPT_FREE)
     while True:
         message = connection.receive(takes_file=True)
         try:
             fields, body = _answer(message, memory, own_bytes)
+            if len(body) and _is_written(body, message.output):
+                fields, body = fields | {"written": len(body)}, b""
         finally:
-            with contextlib.suppress(OSError):
-                os.close(message.descriptor)
+            for each in (message.descriptor, message.output):
+                with contextlib.suppress(OSError):
+                    os.close(each)
         connection.send(fields, body)
+
+
+def _is_written(content: bytes | memoryview, output: int) -> bool:
+    """Write an answer into the file that the node has made for it; False if that fails."""
+    left = memoryview(content)
+    try:
+        while left and output >= 0:
+            left = left[os.write(output, left) :]
+    except OSError:  # the disk is full
+        return False
+    return not left
 
 
 def _answer(message: Message, memory: Memory, before: int) -> tuple[dict[str, Any], Any]:

@@ -1,10 +1,11 @@
 """Renders pictures of stored objects in processes of their own, and keeps them on disk for a while.
 
 Rules: the node itself decodes nothing and reads no header, so a hostile object costs no more than
-a rendering process. A picture with the object's own window is kept on disk; if there are too many,
-the one unused longest goes first. Its name there holds the file's size and time of change, so a
-replaced object never shows the old picture, and the version of the rendering, so an update never
-shows a picture that was rendered wrong. Deleting an object through the page deletes its pictures.
+a rendering process. A picture with the object's own window is kept on disk, in a file that the
+process writes itself; if there are too many, the one unused longest goes first. Its name there
+holds the file's size and time of change, so a replaced object never shows the old picture, and the
+version of the rendering, so an update never shows a picture that was rendered wrong. Deleting an
+object through the page deletes its pictures.
 """
 
 from __future__ import annotations
@@ -94,11 +95,11 @@ class Wanted:
         """What a rendering process is asked for."""
         found = {name: getattr(self, name) for name in self.__slots__}
         parts = {name: asdict(found[name]) for name in ("window", "region") if found[name]}
-        return {"task": "draw", **found, **parts}
+        return {"task": "draw", "is_kept": self.is_kept, **found, **parts}
 
 
 class Rendered:
-    """A rendered picture or list: in memory when it is small, else in a file.
+    """A rendered picture or list, in memory or in a file. What is small may be read at once.
 
     Args:
         content: a file is closed when it has been read.
@@ -106,11 +107,9 @@ class Rendered:
 
     def __init__(self, content: bytes | BinaryIO) -> None:
         self._content = content
-        self.is_small = isinstance(content, bytes)
-        if isinstance(content, bytes):
-            self.size = len(content)
-        else:
-            self.size = os.fstat(content.fileno()).st_size
+        self.file = None if isinstance(content, bytes) else content
+        self.size = len(content) if isinstance(content, bytes) else _size_of(content)
+        self.is_small = self.size <= SMALL
 
     def read(self) -> bytes:
         """All of it."""
@@ -192,13 +191,20 @@ class Renderer:
             frame = "middle" if wanted.frame is None else wanted.frame
             name = f"{digest}-{frame}-{wanted.edge}{plain}.{wanted.encoding}"
             if kept := self._cache.open(sop_instance_uid, name):
-                return _kept(kept)
-        answer = self._run(path, sop_instance_uid, wanted.task(), state)
-        if name:
-            self._cache.write(sop_instance_uid, name, answer.content)
-        if not isinstance(answer.content, bytes):
-            answer.content.seek(0)
-        return Rendered(answer.content)
+                return Rendered(kept)
+            return self._drawn_to_keep(path, sop_instance_uid, wanted, state, name)
+        return Rendered(self._run(path, sop_instance_uid, wanted.task(), state).content)
+
+    def _drawn_to_keep(
+        self, path: StoredFile, sop_instance_uid: str, wanted: Wanted, state: str, name: str
+    ) -> Rendered:
+        """A picture that the process writes into the file that is kept, not through the node."""
+        with self._cache.new_file() as new:
+            output = new.descriptor if new is not None else -1
+            answer = self._run(path, sop_instance_uid, wanted.task(), state, output)
+            if new is not None and answer.is_written:
+                return Rendered(new.keep(sop_instance_uid, name))
+            return Rendered(answer.content)  # there was no room to write it
 
     def values(
         self, path: StoredFile, sop_instance_uid: str, number: int
@@ -279,11 +285,16 @@ class Renderer:
             return True
 
     def _run(
-        self, path: StoredFile, sop_instance_uid: str, task: dict[str, Any], state: str
+        self,
+        path: StoredFile,
+        sop_instance_uid: str,
+        task: dict[str, Any],
+        state: str,
+        output: int = -1,
     ) -> Answer:
         try:
             with path.open("rb") as file:
-                wanted = Task(task, file.fileno(), state, self._cache.spool)
+                wanted = Task(task, file.fileno(), state, self._cache.spool, output)
                 answer = self.pool.run(wanted)
         except PictureRefusedError as error:
             metrics.REFUSED_PICTURES.of(error.why).add()
@@ -307,11 +318,8 @@ class Renderer:
         return answer
 
 
-def _kept(file: BinaryIO) -> Rendered:
-    if os.fstat(file.fileno()).st_size > SMALL:
-        return Rendered(file)
-    with file:
-        return Rendered(file.read())
+def _size_of(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _state(path: StoredFile) -> str:

@@ -58,6 +58,7 @@ class Memory:
     _headers: OrderedDict[str, Dataset] = field(default_factory=OrderedDict)
     _frames: OrderedDict[tuple[str, int, int], Frame] = field(default_factory=OrderedDict)
     _held: int = 0  # bytes of these frames
+    _passing: tuple[str, int, int] | None = None  # the one that leaves with the next picture
 
     def header(self, path: Path, state: str) -> Dataset:
         """The attributes of an object; `state` names its content."""
@@ -70,19 +71,35 @@ class Memory:
         return known
 
     def frame(
-        self, path: Path, state: str, number: int, edge: int, room: Room
+        self, path: Path, state: str, number: int, edge: int, room: Room, *, passes: bool = False
     ) -> tuple[Frame, tuple[Omission, ...]]:
-        """A frame, with its omissions if it was not remembered."""
+        """A frame, with its omissions if it was not remembered.
+
+        Args:
+            passes: it is for a picture that the node keeps, so it is hardly asked for again: the
+                next such frame takes its memory, which is faster than taking new memory.
+        """
         header = self.header(path, state)
         whole, wanted = (state, number, 0), (state, number, edge)
         for each in (whole, wanted):
             known = self._frames.get(each)
             if known is not None:
                 self._frames.move_to_end(each)  # the longest unused leave first
+                if self._passing == each:
+                    self._passing = None
                 return known, ()
+        if passes:
+            self._let_pass()
         frame = decode(path, header, number, edge, room)
-        self._remember(wanted if frame.reduction > 1 else whole, frame)
+        key = wanted if frame.reduction > 1 else whole
+        self._remember(key, frame)
+        self._passing = key if passes else self._passing
         return frame, frame.omissions
+
+    def _let_pass(self) -> None:
+        left = self._frames.pop(self._passing, None) if self._passing is not None else None
+        self._held -= left.size if left is not None else 0
+        self._passing = None
 
     def _remember(self, key: tuple[str, int, int], frame: Frame) -> None:
         shown = 2 if frame.is_colour else 1  # a picture in colour needs as much again
@@ -98,6 +115,7 @@ class Memory:
         self._headers.clear()
         self._frames.clear()
         self._held = 0
+        self._passing = None
 
 
 Task = Callable[[Path, dict[str, Any], Memory, Room], Answer]
@@ -127,7 +145,9 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     viewport, region = asked["viewport"], asked["region"]
     if viewport is not None:
         edge = 0 if region else max(viewport)
-    frame, omissions = memory.frame(path, asked["state"], number, edge or MAX_EDGE, room)
+    frame, omissions = memory.frame(
+        path, asked["state"], number, edge or MAX_EDGE, room, passes=asked["is_kept"]
+    )
     pixels = max(frame.cells.shape[0] * frame.cells.shape[1], math.prod(viewport or (0,)))
     room.require(shown_bytes(pixels, frame.is_colour))
     window = Window(**asked["window"]) if asked["window"] else None

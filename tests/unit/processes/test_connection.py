@@ -78,6 +78,22 @@ def test_a_file_is_taken_only_where_one_is_awaited(
             assert taken.read() == b"content"
 
 
+def test_a_second_file_is_one_to_write_to(
+    ends: tuple[Connection, socket.socket], tmp_path: Path
+) -> None:
+    connection, other = ends
+    (tmp_path / "file").touch()
+    with (tmp_path / "file").open("rb") as file, (tmp_path / "output").open("wb") as output:
+        before = descriptors()
+        Connection(other).send({}, descriptor=file.fileno(), output=output.fileno())
+        found = connection.receive(takes_file=True)
+        os.write(found.output, b"content")
+        os.close(found.descriptor)
+        os.close(found.output)
+        assert descriptors() == before
+    assert (tmp_path / "output").read_bytes() == b"content"
+
+
 def test_a_file_that_comes_with_no_message_is_not_kept(
     ends: tuple[Connection, socket.socket], tmp_path: Path
 ) -> None:

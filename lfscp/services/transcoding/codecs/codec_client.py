@@ -73,7 +73,7 @@ class CodecProcess:
             MoreMemoryNeededError: as there.
         """
         with _failing():
-            answer, length, _ = self.child.receive(_MAX_S)
+            answer, length, *_ = self.child.receive(_MAX_S)
             if "error" in answer:
                 raise DecodingError(str(answer["error"]))
             if "more" in answer:

@@ -187,7 +187,7 @@ def _encoded(
         with MEMORY.reserve(memory, look):
             child = process.ready()
             child.send({"syntax": syntax, "image": described, "memory": memory}, frame)
-            answer, length, _ = child.receive(_MAX_S)
+            answer, length, *_ = child.receive(_MAX_S)
             if "error" in answer:
                 raise EncodingError(str(answer["error"]))
             found = b"".join(child.pieces(length, _MAX_S))

@@ -24,6 +24,7 @@ from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.stored_frames import StoredFrames
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
+from lfscp.web.dicomweb.pieces import AT_ONCE, AtOnce
 from lfscp.web.dicomweb.retrieving.animation import DEFAULT_MS, animation
 from lfscp.web.dicomweb.retrieving.bulk_data import document
 from lfscp.web.dicomweb.retrieving.documents import document_type
@@ -36,6 +37,7 @@ from lfscp.web.rendering.pool import PictureRefusedError
 from lfscp.web.rendering.renderer import MEDIA_TYPES, Rendered
 from lfscp.web.rendering.renderer import Wanted as Picture
 from lfscp.web.rendering.responses import no_picture
+from lfscp.web.security.sent_files import FileSpan, sent_files
 
 THUMBNAIL_EDGE: Final = 192
 ANIMATED: Final = "gif"
@@ -217,6 +219,11 @@ def _drawn(asked: Asked, file: StoredFile, uid: str, picture: Picture) -> Render
 
 
 def _sent(asked: Asked, found: Rendered, media_type: str, headers: dict[str, str]) -> Response:
+    if found.file is not None and found.size <= AT_ONCE and sent_files(asked.request.scope):
+        with refusing("the picture cannot be read"), ExitStack() as opened:
+            span = FileSpan(opened.enter_context(found.file).fileno(), 0, found.size)
+            span.fetch()
+            return AtOnce.made((span,), b"", media_type, headers, opened.pop_all())
     if found.is_small:
         return Response(found.read(), media_type=media_type, headers=headers)
     pieces = _pieces(found)

@@ -15,15 +15,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydicom import dcmread
 
+from lfscp.archive.store.kept_beside import PICTURES
 from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.sent_files import FileSpan, sent_files
 from lfscp.web.server import HttpServer
 from tests.support.multipart_parts import parts_of
 from tests.support.retrieved_objects import as_file
 from tests.support.web_app import serving
-from tests.support.web_objects import CT_STUDY, ct_slice
+from tests.support.web_objects import CT_SERIES, CT_STUDY, ct_slice
 from tests.support.web_socket import WAIT_S, listening, on_socket
 
 EDGE = 512  # half a MB an object: several of them are fetched at a time
@@ -212,3 +214,17 @@ def test_what_goes_to_a_client_that_left_is_no_news(
         assert done.wait(WAIT_S)
 
     assert [each.message for each in caplog.records if each.name == "asyncio"] == []
+
+
+def test_a_picture_is_sent_from_the_file_that_it_was_drawn_into(node: Node) -> None:
+    path = f"{STUDY_URL}/series/{CT_SERIES}/instances/{CT_SERIES}.1/rendered"
+    answers = [ask(node, path, "image/jpeg") for _ in range(2)]  # drawn, and from the cache
+    bodies = [each.read() for each in answers]
+
+    assert [each.status for each in answers] == [200, 200]
+    assert [int(each.headers["Content-Length"]) for each in answers] == [len(bodies[0])] * 2
+    assert bodies[0] == bodies[1]
+    assert Image.open(BytesIO(bodies[0])).size == (EDGE, EDGE)
+    kept = [each for each in (node[1] / PICTURES).rglob("*") if each.is_file()]
+    assert bodies[0] in [each.read_bytes() for each in kept]
+    assert not [each for each in kept if each.suffix == ".part"]

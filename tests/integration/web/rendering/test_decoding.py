@@ -183,8 +183,8 @@ def test_what_is_left_out_of_a_picture_is_logged_once(tmp_path, capfd):
     table.add_new("LUTData", "US", [1, 2])
     path = saved(tmp_path, RAMP, VOILUTSequence=[table])
     renderer = Renderer(tmp_path / "cache", 0)
-    renderer.render(path, "1.2", Wanted())
-    renderer.render(path, "1.2", Wanted(edge=8))
+    renderer.render(path, "1.2", Wanted()).read()
+    renderer.render(path, "1.2", Wanted(edge=8)).read()
 
     (line,) = capfd.readouterr().err.splitlines()
     assert "picture shown without its VOI LUT" in line
@@ -222,7 +222,7 @@ def test_the_cache_stays_below_its_bound_and_keeps_what_was_used_last(tmp_path):
 
     renderer = Renderer(cache, 10 * size)
     for number in range(30):
-        renderer.render(path, str(number), Wanted())
+        renderer.render(path, str(number), Wanted()).read()
     kept = list(cache.rglob("*.jpeg"))
     assert 0 < sum(file.stat().st_size for file in kept) <= 10 * size
     renderer.forget(map(str, range(30)))
@@ -239,7 +239,7 @@ def test_pictures_never_cost_the_copies_of_a_bucket_s_objects(tmp_path):
     size = len(Renderer(tmp_path / PICTURES, 0).render(path, "0", Wanted()).read())
     renderer = Renderer(tmp_path / PICTURES, 10 * size)
     for number in range(30):
-        renderer.render(path, str(number), Wanted())
+        renderer.render(path, str(number), Wanted()).read()
 
     assert Path(copy).exists()
     assert piece.exists()  # it may be on its way into the bucket
@@ -265,7 +265,7 @@ def test_a_cache_of_no_size_removes_what_was_kept(tmp_path):
         tmp_path / "cache" / ("0123456789abcdef" * 2),
     )
     before.mkdir(parents=True)
-    Renderer(pictures, 1 << 20).render(path, "1", Wanted())
+    Renderer(pictures, 1 << 20).render(path, "1", Wanted()).read()
     assert list(pictures.rglob("*.jpeg"))
     assert not before.exists()  # where pictures of an object were kept once
 

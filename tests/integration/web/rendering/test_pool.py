@@ -33,7 +33,7 @@ from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.room import UNLIMITED
 from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
 from lfscp.web.rendering import pool as pools
-from lfscp.web.rendering.pool import PictureRefusedError
+from lfscp.web.rendering.pool import PictureRefusedError, Task
 from lfscp.web.rendering.renderer import Renderer, Wanted
 from lfscp.web.rendering.tasks import Memory
 from tests.support.lossless_jpeg import lossless_jpeg
@@ -251,6 +251,41 @@ def test_a_frame_that_is_looked_at_stays_in_memory_longer_than_others(tmp_path):
         assert memory.frame(paths[0], "0", 0, 0, UNLIMITED)[0] is kept
 
 
+def test_the_frame_of_a_kept_picture_leaves_with_the_next_unless_it_is_asked_for_again(tmp_path):
+    paths = [saved(tmp_path / f"{number}.dcm", noisy(100, 100)) for number in range(4)]
+    memory = Memory(most_frames=5_000_000)
+
+    def frame(number, passes):
+        return memory.frame(paths[number], str(number), 0, 0, UNLIMITED, passes=passes)[0]
+
+    first, second = frame(0, passes=True), frame(1, passes=True)
+    assert frame(1, passes=False) is second
+    frame(2, passes=True)
+    frame(3, passes=True)
+
+    assert frame(1, passes=False) is second
+    assert frame(0, passes=False) is not first
+    assert memory._held == sum(each.size for each in memory._frames.values())
+
+
+def test_a_process_uses_its_free_memory_again():
+    program = (
+        "import resource, numpy as np\n"
+        "from lfscp.processes.memory import keep_free_memory\n"
+        "keep_free_memory(4 << 20)\n"
+        "def pages():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    [np.ones(600_000, 'u1') for _ in range(4)]\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "assert pages() > 300\n"
+        "print(min(pages() for _ in range(5)))\n"
+    )
+    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": str(MB)}
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert int(found.stdout) < 100
+
+
 def test_memory_that_nobody_foresaw_is_refused_too(renderer, tmp_path):
     """Values of the header are in memory before anything can be counted."""
     path = saved(tmp_path / "object.dcm", ICCProfile=bytes(80 * MB))
@@ -399,6 +434,52 @@ def test_few_pictures_wait_and_the_others_are_told_to_ask_again(
     for each in asking:
         each.join()
     assert opened(renderer, path, Wanted(edge=6)).size == (6, 6)
+
+
+def written(renderer, path, output):
+    """What comes of a picture that a process may write into a file."""
+    with path.open("rb") as file:
+        task = Task(Wanted().task(), file.fileno(), "state", io.BytesIO, output.fileno())
+        return renderer.pool.run(task)
+
+
+def test_a_process_writes_a_picture_into_the_file_that_it_is_given(renderer, tmp_path):
+    path = saved(tmp_path / "object.dcm")
+    with (tmp_path / "picture").open("w+b") as output:
+        answer = written(renderer, path, output)
+
+    assert (answer.is_written, answer.content) == (True, b"")
+    content = (tmp_path / "picture").read_bytes()
+    assert Image.open(io.BytesIO(content)).size == (16, 16)
+
+
+def test_a_picture_that_cannot_be_written_comes_through_the_node(renderer, tmp_path):
+    path = saved(tmp_path / "object.dcm")
+    with path.open("rb") as output:  # takes nothing
+        answer = written(renderer, path, output)
+
+    assert not answer.is_written
+    assert Image.open(io.BytesIO(answer.content)).size == (16, 16)
+
+
+def test_a_picture_that_is_shorter_than_its_process_says_is_refused(
+    renderer, tmp_path, monkeypatch, capfd
+):
+    path = saved(tmp_path / "object.dcm")
+    require_size = pools._require_size
+    monkeypatch.setattr(pools, "_require_size", lambda to, size: require_size(to, size + 1))
+    refused = pytest.raises(PictureRefusedError, match="ended")
+    with (tmp_path / "picture").open("w+b") as output, refused:
+        written(renderer, path, output)
+
+
+def test_no_half_picture_is_left_when_one_is_refused(tmp_path):
+    path = saved(tmp_path / "object.dcm")
+    path.write_bytes(path.read_bytes()[:-300])  # the pixels end early
+    made = contextlib.closing(Renderer(tmp_path / "cache", 1 << 24))
+    with made as renderer, pytest.raises(NoPictureError):
+        renderer.render(path, "1.2.3.4", Wanted())
+    assert not [each for each in (tmp_path / "cache").rglob("*.*") if each.is_file()]
 
 
 def test_large_pictures_come_from_a_file_and_are_whole(tmp_path):

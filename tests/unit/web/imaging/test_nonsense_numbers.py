@@ -68,6 +68,7 @@ DRAW = {
     "quality": 92,
     "viewport": None,
     "region": None,
+    "is_kept": False,
 }
 
 

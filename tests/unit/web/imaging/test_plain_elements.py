@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lfscp.dicom.part10.file_meta import read_part10
 from lfscp.dicom.reading.header import encoding_of
+from lfscp.web.imaging.functional_groups import value
 from lfscp.web.imaging.object_header import place_of, read_header
 from lfscp.web.imaging.plain_elements import plain_header
 
@@ -51,6 +52,18 @@ def test_a_plain_header_has_the_values_that_pydicom_reads(name: str) -> None:
 
     assert found is not None
     assert _values(found) == _values(dcmread(path, stop_before_pixels=True))
+
+
+@pytest.mark.parametrize("name", _PLAIN)
+def test_values_of_a_header_are_those_that_pydicom_gives(name: str) -> None:
+    path = _sample(name)
+    for _ in range(2):  # converted, and known from before
+        header, other = _plainly(path.read_bytes()), dcmread(path, stop_before_pixels=True)
+        assert header is not None
+        for each in other:
+            found = value(header, each.keyword) if each.keyword else each.value
+            is_empty = each.value is None or (each.value != 0 and not each.value)
+            assert repr(found) == repr(each.value) or (found is None and is_empty)
 
 
 @pytest.mark.parametrize("name", _PLAIN)
