@@ -36,7 +36,7 @@ from lfscp.upperlayer.scu.sending import FileSlice, Parts
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
 from lfscp.web.dicomweb.pieces import GATHERED, Piece, Sent, spliced
-from lfscp.web.dicomweb.targets import Target, target_of
+from lfscp.web.dicomweb.targets import Target, still_there, target_of
 from lfscp.web.dicomweb.warning_header import warning_headers
 from lfscp.web.security.sent_files import FileSpan, sent_files
 
@@ -171,14 +171,15 @@ class _Sending:
 
     def _prepared(self, sent: Iterable[StoredInstance], ahead: Ahead) -> Iterator[StoredInstance]:
         """The objects, while those that follow are converted."""
+        web = self._asked.web
         if self._form.transfer_syntax == AS_STORED:
-            yield from sent
+            yield from (still_there(web, each) for each in sent)
             return
         left = iter(sent)
         drawn = deque(islice(left, 1 + MAX_AHEAD))
         while drawn:
             ahead.prepare([_to_send(each, self._form) for each in drawn])
-            yield drawn.popleft()
+            yield still_there(web, drawn.popleft())
             drawn.extend(islice(left, 1))
 
 
