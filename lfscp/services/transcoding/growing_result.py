@@ -78,13 +78,14 @@ class GrowingResult:
         while True:
             while not self._wait_for(partial(self._has_more, at)):
                 look()
-            if self._is_over and at == self._result().size:
+            is_over = self._is_over
+            if is_over and at == self._result().size:
                 return
             piece = self._read(at)
             at += len(piece)
             if piece:
                 yield piece
-            elif self._is_over:
+            elif is_over:
                 raise OSError(f"the result has {at} bytes, {self._result().size} are expected")
 
     def _has_more(self, at: int) -> bool:
