@@ -2,25 +2,21 @@
 
 Source: PS3.10, PS3.3 annex F.
 
-The DICOMDIR comes first, made from the headers in a temporary folder. Then the objects go from the
-archive into the ZIP piece by piece; none is copied to disk. While a directory is made, each object
-takes 20 kB of memory. So only one is made at a time, of a limited number of objects. Its patients
-are those of the studies in the index, whatever single objects say.
+The DICOMDIR comes first, made from the headers. Then the objects go from the archive into the ZIP
+piece by piece; none is copied to disk. To read many headers takes long. So only one directory is
+made at a time, of a limited number of objects. Its patients are those of the studies in the index,
+whatever single objects say.
 """
 
 from __future__ import annotations
 
 import itertools
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
-from pydicom.fileset import FileInstance, FileSet
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.study_patients import StudyPatient, patients_of_instances
@@ -29,6 +25,7 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicom.values.charset import UTF_8, encoder
 from lfscp.dicom.values.person_names import search_form
+from lfscp.jobs.directory import Directory, Recorder
 from lfscp.jobs.record_head import read_record_head
 from lfscp.jobs.zipped import zipped
 
@@ -38,6 +35,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES: Final = 1 << 20
 MAX_PACKED: Final = 8_000  # objects of one ZIP
 _MAKING: Final = threading.Lock()  # held while a directory is made
+_RECORDER: Final = Recorder()
 # Values that a DICOMDIR needs (type 1, PS3.3 section F.5) and an object may lack; invented as other
 # tools do.
 _UNKNOWN: Final = "UNKNOWN"
@@ -184,83 +182,45 @@ def _character_set(record: Dataset, text: str) -> list[str]:
     return charset.split("\\")
 
 
-class _FileSet(FileSet):
-    """pydicom's, with the patients of the index, and a way to close it.
-
-    pydicom tells patients apart by Patient ID alone, which several may share or lack. So each is
-    added under a number, and gets its own values at the end.
-
-    Args:
-        look: called for each object of each round.
-    """
-
-    def __init__(self, look: Callable[[], None]) -> None:
-        super().__init__()
-        self._look = look
-        self._is_filled = False
-
-    def __iter__(self) -> Iterator[FileInstance]:
-        """The objects; none while they are added, since pydicom would compare each with all.
-
-        They are distinct, as in the index.
-        """
-        for each in self._instances[:] if self._is_filled else ():
-            self._look()
-            yield each
-
-    def complete(self, patients: _Patients) -> None:
-        """All are added: put in the patients. Relied on: they are children of `_tree`."""
-        self._is_filled = True
-        for node in self._tree.children:
-            if node.record_type == "PATIENT":
-                patients.complete(node._record)  # noqa: SLF001
-
-    def close(self) -> None:
-        """Remove the temporary folder. Relied on: it is `_stage["t"]`."""
-        self._stage["t"].cleanup()
-
-
 def _directory(
     instances: Iterable[StoredInstance],
     whose: Mapping[str, StudyPatient],
     look: Callable[[], None],
 ) -> tuple[bytes, dict[str, str]]:
-    """A DICOMDIR, and the name of each object in the ZIP by its SOP Instance UID."""
+    """A DICOMDIR, and the name of each object in the ZIP by its SOP Instance UID.
+
+    An object of which pydicom cannot make a record goes unlisted into OTHER.
+    """
     names: dict[str, str] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="lfscp-") as folder,
-        closing(_FileSet(look)) as file_set,
-    ):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd values
-            _fill(file_set, instances, whose, names, look)
-            if not len(file_set):
-                return b"", names
-            root = Path(folder, "set").resolve()
-            file_set.write(root)
-        for listed in file_set:
-            names[str(listed.SOPInstanceUID)] = Path(listed.path).relative_to(root).as_posix()
-        return (root / "DICOMDIR").read_bytes(), names
+    directory, patients = Directory(), _Patients(whose.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about odd values
+        for number, instance in enumerate(instances, 1):
+            look()
+            uid = instance.sop_instance_uid
+            try:
+                names[uid] = _listed(directory, instance, patients, whose[uid])
+            except Exception:  # noqa: BLE001 - pydicom raises what it likes on odd objects
+                names[uid] = f"OTHER/{number:08d}"
+        return directory.encoded() if directory else b"", names
 
 
-def _fill(
-    file_set: _FileSet,
-    instances: Iterable[StoredInstance],
-    whose: Mapping[str, StudyPatient],
-    names: dict[str, str],
-    look: Callable[[], None],
-) -> None:
-    """Make the records; an object of which pydicom cannot make one goes unlisted into OTHER."""
-    patients = _Patients(whose.values())
-    for number, instance in enumerate(instances, 1):
-        look()
-        try:
-            head = _head(instance)
-            head.PatientID = patients.number(whose[instance.sop_instance_uid])
-            file_set.add(head)
-        except Exception:  # noqa: BLE001 - pydicom raises what it likes on odd objects
-            names[instance.sop_instance_uid] = f"OTHER/{number:08d}"
-    file_set.complete(patients)
+def _listed(
+    directory: Directory, instance: StoredInstance, patients: _Patients, whose: StudyPatient
+) -> str:
+    """The name of an object that is listed now.
+
+    pydicom knows a patient by a Patient ID, which several may share or lack. So each has a number,
+    and its record gets the values of the index.
+    """
+    head = _head(instance)
+    head.PatientID = patients.number(whose)
+    records = _RECORDER.records_of(head)
+    if len(records) == 1:  # of no patient, such as a hanging protocol
+        return directory.add(records, [instance.sop_instance_uid])
+    keys = [head.PatientID, head.StudyInstanceUID, head.SeriesInstanceUID]
+    patients.complete(records[0])
+    return directory.add(records, [*keys, instance.sop_instance_uid])
 
 
 def _head(instance: StoredInstance) -> Dataset:

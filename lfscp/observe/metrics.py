@@ -244,7 +244,8 @@ FAILED_UNEXPECTEDLY: Final = _counter(
 )
 HTTP_REFUSALS: Final = (
     *("connections", "connections_of_address", "requests", "slow_request", "slow_reader"),
-    *("bad_request", "bodies", "forms", "event_streams", "logins", "guesses", "tokens", OTHER),
+    *("bad_request", "bodies", "forms", "event_streams", "logins", "guesses", "tokens"),
+    *("stopping", OTHER),
 )
 HTTP_REFUSED: Final = _counter(
     "lfscp_http_refused_total",

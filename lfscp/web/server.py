@@ -7,6 +7,7 @@ early wait in the kernel.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import math
@@ -29,8 +30,12 @@ _BROKEN_OFF: Final = "ASGI callable returned without completing response."
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether uvicorn says what is not in the log yet: who breaks an answer off says why."""
-    return record.msg != _BROKEN_OFF
+    """Whether uvicorn says what is not in the log yet: who breaks an answer off says why.
+
+    Of requests that are called off when the server stops it also says how many there are.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return record.msg != _BROKEN_OFF and not isinstance(error, asyncio.CancelledError)
 
 
 class HttpServer:

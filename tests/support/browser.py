@@ -38,7 +38,7 @@ PATIENCE_MS = 30_000
 HARMLESS = re.compile(r"status of 4(09|15|22)|Status Error Code 4(09|22)")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs on, and asyncio.run would refuse beside it
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         reason = f"no chromium is installed (apt-get install {PROGRAMS[0]})"

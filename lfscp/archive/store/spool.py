@@ -32,7 +32,7 @@ SPACE: Final = Budget(
     refusals=metrics.DECODING_REFUSALS.of("disk"),
     in_order=False,  # a receiver may take its time with what is there
 )
-_SMALL: Final = 2 << 20  # bytes
+SMALL: Final = 2 << 20  # bytes of a file that may be in memory
 _MAX_IN_MEMORY: Final = 16 << 20
 _places: list[tuple[Path, Space]] = []
 
@@ -58,7 +58,7 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
         OutOfResourcesError: the disk is full.
         OSError: there can be none.
     """
-    if size <= _SMALL and IN_MEMORY.take(size):
+    if size <= SMALL and IN_MEMORY.take(size):
         with _given_back(size) as file:
             yield file
     else:
@@ -73,7 +73,7 @@ def held(size: int) -> Iterator[IO[bytes]]:
     Raises:
         BudgetExceededError: it is not small, or there is none left.
     """
-    if size > _SMALL or not IN_MEMORY.take(size):
+    if size > SMALL or not IN_MEMORY.take(size):
         raise BudgetExceededError(f"{size} bytes are not kept in memory")
     with _given_back(size) as file:
         yield file

@@ -1,8 +1,9 @@
 """Converts the next objects of a retrieve in threads of its own, while one is being sent.
 
 Rules: only objects that must be decoded, and whose result is small enough for the memory that small
-results share; none waits for disk space, which those before it may hold. If one cannot be converted
-ahead, it is converted when its turn comes, and only then does an error count.
+results share; none waits for disk space, which those before it may hold. One that is large as it is
+stored is not even read. If one cannot be converted ahead, it is converted when its turn comes, and
+only then does an error count.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from lfscp.archive.store.budget import LOOK_AGAIN_S
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.archive.store.spool import SMALL
 from lfscp.server.cpu_affinity import anywhere
-from lfscp.services.transcoding.dataset_conversion import Converted
+from lfscp.services.transcoding.dataset_conversion import Converted, Note
 from lfscp.services.transcoding.decoding import TARGETS, converted, needs_codec
+from lfscp.services.transcoding.growing_result import GrowingResult, growing
 
 MAX_AHEAD: Final = min(4, len(os.sched_getaffinity(0)))
+LARGE: Final = 8 << 20  # bytes of a stored object that may take long
 
 
 class Wanted(NamedTuple):
@@ -90,7 +95,7 @@ class Ahead:
         for each in [each for each in self._jobs if each not in wanted]:
             self._drop(each)
         for each in wanted[1 : MAX_AHEAD + 1]:
-            if each.is_decoded and each not in self._jobs:
+            if each.is_decoded and each.size <= SMALL and each not in self._jobs:
                 try:
                     self._jobs[each] = self._begun(each)
                 except RuntimeError:  # the system has no thread left: all in their turn
@@ -103,11 +108,26 @@ class Ahead:
         with ExitStack() as kept:
             made = self._taken(wanted, look, kept)
             if made is None:
-                path, stored, syntax, offset = wanted[:4]
-                owner = self._owner
-                now = converted(path, stored, syntax, offset, look=look, owner=owner)
-                made = kept.enter_context(now)
+                made = kept.enter_context(self._converted_now(wanted, look))
             yield made
+
+    @contextmanager
+    def begun(
+        self, wanted: Wanted, look: Callable[[], None]
+    ) -> Iterator[Converted | GrowingResult]:
+        """The same, or what grows while it is read, if to convert a large object takes long."""
+        if wanted.size <= LARGE:
+            with self.converted(wanted, look) as made:
+                yield made
+            return
+        with growing(partial(self._converted_now, wanted), look) as begun:
+            yield begun
+
+    def _converted_now(
+        self, wanted: Wanted, look: Callable[[], None], note: Note | None = None
+    ) -> AbstractContextManager[Converted]:
+        path, stored, syntax, offset = wanted[:4]
+        return converted(path, stored, syntax, offset, look=look, owner=self._owner, note=note)
 
     def close(self) -> None:
         """Let go of all that was prepared; none is prepared afterwards."""

@@ -60,6 +60,9 @@ class Converted(NamedTuple):
     size: int
 
 
+Note = Callable[[int, int], None]  # takes a descriptor, and how many bytes are written there
+
+
 def needs_codec(transfer_syntax_uid: str) -> bool:
     """Whether pixel data in this transfer syntax is compressed (encapsulated)."""
     return transfer_syntax_uid not in TARGETS
@@ -110,14 +113,17 @@ class Conversion:
         self._for_turn = ExitStack()
         self._turn_ends = 0.0
         self._memory = 0
+        self._note_written: Note | None = None
 
     @contextmanager
-    def run(self, *, in_memory: bool = False) -> Iterator[Converted]:
+    def run(self, *, in_memory: bool = False, note: Note | None = None) -> Iterator[Converted]:
         """Convert it.
 
         Args:
             in_memory: refuse what would not stay in memory, and do not wait for disk space.
+            note: as `converted` takes it.
         """
+        self._note_written = note
         pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
         most_bytes = pixels + 2 * self._small + _ROUNDING  # headers grow by half at most
         place = held(most_bytes) if in_memory else spooled(most_bytes, self._look)
@@ -184,7 +190,7 @@ class Conversion:
             for start in range(0, len(piece), _STEP):
                 step = piece[start : start + _STEP]
                 write_all(file, deflater.compress(step) if deflater else step)
-                self._note(len(step))
+                self._note(file, len(step))
                 del step
             del piece
         if deflater is not None:
@@ -193,8 +199,10 @@ class Conversion:
                 write_all(file, b"\0")
         return file.tell()
 
-    def _note(self, moved: int) -> None:
+    def _note(self, file: IO[bytes], moved: int) -> None:
         """Note moved bytes: now and then release mapped pages, and ask whether to stop."""
+        if self._note_written is not None and not isinstance(file, BytesIO):
+            self._note_written(file.fileno(), file.tell())
         self._moved += moved
         if self._moved >= _FORGET_BYTES:
             self._moved = 0

@@ -2,7 +2,7 @@
 
 Rules: the first frame is decoded at once, because its colours describe all. The others are decoded
 as they are read, in their order, some of them ahead if there is room for that. They may still fail
-then, so the reader sends nothing before the last one is there.
+then, so the reader must not end what it sends as a whole before the last one is there.
 Source: PS3.5 sections 8.1 and 8.2, annex A.1 to A.3.
 """
 

@@ -1,14 +1,15 @@
 """Converts stored objects for receivers that do not take the stored transfer syntax.
 
 Rules: the target is an uncompressed syntax. The SOP Instance UID stays, because the image stays the
-same; only the elements of the pixels change. The result is whole before any of it is sent, and an
-object that cannot be converted is an error with a reason. A conversion takes the memory of one
-frame from a shared budget, and gives it back before a slow receiver takes the first byte. Codecs
-run in another process, see `decoding_process`.
+same; only the elements of the pixels change. The result is whole before any of it is sent, but for
+`growing_result`, and an object that cannot be converted is an error with a reason. A conversion
+takes the memory of one frame from a shared budget, and gives it back before a slow receiver takes
+the first byte. Codecs run in another process, see `decoding_process`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
@@ -17,7 +18,7 @@ from pydicom.uid import UID
 
 from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.stored_dataset import read_stored_dataset
+from lfscp.archive.store.stored_dataset import dataset_of
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10.file_head import HEAD_BYTES
 from lfscp.dicom.part10.file_meta import read_part10
@@ -27,6 +28,7 @@ from lfscp.services.transcoding.dataset_conversion import (
     TARGETS,
     Conversion,
     Converted,
+    Note,
     anew,
     needs_codec,
 )
@@ -53,6 +55,7 @@ def converted(
     look: Callable[[], None] = lambda: None,
     owner: object = None,
     in_memory: bool = False,
+    note: Note | None = None,
 ) -> Iterator[Converted]:
     """Read a stored object and encode its dataset for a receiver.
 
@@ -68,6 +71,8 @@ def converted(
         look: called several times a second; an error that it raises ends the work.
         owner: the retrieve that the object is for; each has codec processes of its own.
         in_memory: a result that must be decoded is refused if it does not stay in memory.
+        note: called with a descriptor of the result, and how many of its bytes are written, while
+            it is written to disk. It may begin again, with the same bytes.
     Returns:
         The encoded dataset, of even length, without file meta information.
     Raises:
@@ -94,7 +99,7 @@ def converted(
                 conversion = _conversion(
                     path, stored_syntax, wanted_syntax, dataset_offset, look, owner
                 )
-                made = kept.enter_context(conversion.run(in_memory=in_memory))
+                made = kept.enter_context(conversion.run(in_memory=in_memory, note=note))
             yield made
     except (DatasetError, BudgetExceededError) as error:
         why = error.reason if isinstance(error, DatasetError) else str(error)
@@ -138,17 +143,18 @@ def _conversion(
 ) -> Conversion:
     """Read a dataset; few large ones at once, because that keeps the interpreter busy."""
     share = MEMORY.limit_bytes // _MAX_AT_ONCE
-    if stored_syntax not in DEFLATED_SYNTAXES:
-        share = min(share, max(path.stat().st_size, _LEAST_SHARE))
-    with MEMORY.reserve(share, look), anywhere():
-        try:
-            dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
-            conversion = Conversion(path, dataset, wanted_syntax, look, owner)
-            dataset.forget()
-        except (DecodingError, DatasetError, MemoryError) as error:
-            refusal = anew(error)
-        else:
-            return conversion
+    with path.open("rb") as file:  # of a bucket it is fetched first, which takes no memory
+        if stored_syntax not in DEFLATED_SYNTAXES:
+            share = min(share, max(os.fstat(file.fileno()).st_size, _LEAST_SHARE))
+        with MEMORY.reserve(share, look), anywhere():
+            try:
+                dataset = dataset_of(file, stored_syntax, dataset_offset)
+                conversion = Conversion(path, dataset, wanted_syntax, look, owner)
+                dataset.forget()
+            except (DecodingError, DatasetError, MemoryError) as error:
+                refusal = anew(error)
+            else:
+                return conversion
     try:
         raise refusal
     finally:

@@ -51,7 +51,7 @@ from lfscp.web.api.models import (
 )
 from lfscp.web.client_watch import Watch
 from lfscp.web.context import Context, PictureTurn
-from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.errors import MISSING, NoPictureError
 from lfscp.web.problems import Problem, not_found
 from lfscp.web.rendering.elements import MAX_ELEMENTS
 from lfscp.web.rendering.responses import no_picture, response_of
@@ -271,8 +271,10 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
     row = instance_row(web, instance_uid)
     web.views.note(row["study_instance_uid"], "file", row["study_key"])
     path = file_of(web, row)
+    if not path.is_file():  # perhaps it was replaced since the row was read
+        path = file_of(web, instance_row(web, instance_uid))
     if not path.is_file():
-        raise Problem(410, "the file of this object is missing; `lfscp check` tells more")
+        raise Problem(410, MISSING)
     return FileResponse(path, media_type="application/dicom", filename=f"{instance_uid}.dcm")
 
 

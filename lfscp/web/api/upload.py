@@ -7,12 +7,12 @@ unpacked one by one. If a body fills the disk, it is refused when the reserve is
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
+from lfscp.archive.store.spool import write_all
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.errors import OperationError
 from lfscp.observe import audit
@@ -32,6 +33,7 @@ from lfscp.web.api.upload_outcome import UploadOutcome
 from lfscp.web.context import Context, Web, visitor_of
 from lfscp.web.problems import Problem
 from lfscp.web.security.forms import MAX_FILES, FormParser
+from lfscp.web.security.received_bodies import Feed, received_body
 from lfscp.web.security.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["archive"])
@@ -74,11 +76,23 @@ async def upload(web: Context, request: Request) -> Any:
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)
     outcome = UploadOutcome(request.url.path)
+    receive = partial(_receive, request)
     try:
-        stored = await _store_stream(web, request.stream(), outcome, visitor=visitor_of(request))
+        stored = await _store_body(web, receive, outcome, visitor=visitor_of(request))
     except ClientDisconnect:
         raise Problem(400, "the upload ended too early; nothing was stored") from None
     return stored or outcome.response()
+
+
+async def _receive(request: Request, feed: Feed) -> None:
+    """Hand the body of a request on: where it can, a thread receives it."""
+    body = received_body(request)
+    if body is not None:
+        await body.feed_to(feed)
+        return
+    async with aclosing(request.stream()) as stream:
+        async for piece in stream:
+            await run_in_threadpool(feed, memoryview(piece))
 
 
 async def _store_form(web: Web, request: Request) -> Response:
@@ -95,7 +109,7 @@ async def _store_form(web: Web, request: Request) -> Response:
                     outcome.refuse_rest(name)
                     break
                 try:
-                    stored = await _store_stream(web, _pieces(file), outcome, name)
+                    stored = await _store_body(web, partial(_read, file), outcome, name)
                 except OperationError as error:
                     outcome.refuse(name, error)
                 else:
@@ -129,18 +143,30 @@ async def _form(web: Web, request: Request) -> FormData:
 async def _while_there_is_space(
     web: Web, stream: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
-    """The pieces of a body.
-
-    Raises:
-        OperationError: the disk has less than its reserve.
-    """
-    unchecked = 0
+    """The pieces of a body; raises as `_SpaceWatch.note`."""
+    space = _SpaceWatch(web)
     async for piece in stream:
         yield piece
-        unchecked += len(piece)
-        if unchecked >= _LOOK_AT_SPACE_BYTES:
-            web.archive.space.require_for(0)
-            unchecked = 0
+        space.note(len(piece))
+
+
+class _SpaceWatch:
+    """Looks now and then whether the disk has room while a body is written."""
+
+    def __init__(self, web: Web) -> None:
+        self._space = web.archive.space
+        self._unchecked = 0
+
+    def note(self, count: int) -> None:
+        """So many bytes are written.
+
+        Raises:
+            OperationError: the disk has less than its reserve.
+        """
+        self._unchecked += count
+        if self._unchecked >= _LOOK_AT_SPACE_BYTES:
+            self._unchecked = 0
+            self._space.require_for(0)
 
 
 def _not_written(error: OSError) -> Problem:
@@ -164,14 +190,15 @@ def _place(web: Web, visitor: str) -> Iterator[None]:
         web.forms.give(visitor)
 
 
-async def _pieces(file: UploadFile) -> AsyncGenerator[bytes, None]:
+async def _read(file: UploadFile, feed: Feed) -> None:
+    """Hand a file of a form on."""
     while piece := await file.read(PIECE_BYTES):
-        yield piece
+        await run_in_threadpool(feed, memoryview(piece))
 
 
-async def _store_stream(
+async def _store_body(
     web: Web,
-    stream: AsyncGenerator[bytes, None],
+    hand_on: Callable[[Feed], Awaitable[None]],
     outcome: UploadOutcome,
     name: str = "",
     visitor: str = "",
@@ -179,6 +206,7 @@ async def _store_stream(
     """Write a body to disk, then store it, or the files in it.
 
     Args:
+        hand_on: hands all of the body on, in blocks.
         outcome: notes each file of a ZIP.
         name: of the ZIP, put before the names of its files.
         visitor: takes a place for a ZIP; "" has one already.
@@ -189,20 +217,24 @@ async def _store_stream(
     """
     spooled = web.archive.incoming_dir / f"upload-{uuid.uuid4().hex}"
     try:
-        await _spool(web, stream, spooled)
+        await _spool(web, hand_on, spooled)
         return await run_in_threadpool(_store_spooled, web, spooled, outcome, name, visitor)
     finally:
         with contextlib.suppress(FileNotFoundError):
             spooled.unlink()
 
 
-async def _spool(web: Web, stream: AsyncGenerator[bytes, None], path: Path) -> None:
+async def _spool(web: Web, hand_on: Callable[[Feed], Awaitable[None]], path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    space = _SpaceWatch(web)
     try:
-        with open(descriptor, "wb") as file:
-            async with aclosing(_while_there_is_space(web, stream)) as pieces:
-                async for piece in pieces:
-                    await asyncio.to_thread(file.write, piece)
+        with open(descriptor, "wb", buffering=0) as file:
+
+            def write(block: memoryview) -> None:
+                write_all(file, block)
+                space.note(len(block))
+
+            await hand_on(write)
     except OSError as error:
         raise _not_written(error) from None
 

@@ -29,7 +29,7 @@ from lfscp.web.client_watch import ClientWatch
 from lfscp.web.context import Web, visitor_of, web_of
 from lfscp.web.dicomweb.pieces import Sent, reason_of, send_piece
 from lfscp.web.dicomweb.threads import threads
-from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.errors import MISSING, NoPictureError
 from lfscp.web.problems import KNOWN, Problem, answer_of
 from lfscp.web.security.sent_files import sent_files
 
@@ -90,6 +90,10 @@ class NotModified(Exception):  # noqa: N818 - the name of RFC 9110
         self.headers = headers
 
 
+class FileMissing(Problem):
+    """The file that a row of the index names is not there: missing, or replaced since."""
+
+
 Handler = Callable[[Asked], Response]
 Again = Callable[[Asked], Response | None]
 
@@ -130,12 +134,19 @@ class Endpoint:
         try:
             response = self._again(asked)
             if response is None:
-                response = await threads().run(self._handler, asked)
+                response = await threads().run(self._made, asked)
         except NotModified as found:
             response = Response(status_code=HTTPStatus.NOT_MODIFIED, headers=found.headers)
         except KNOWN as error:
             response = answer_of(asked.request, error)
         await response(asked.request.scope, receive, send)
+
+    def _made(self, asked: Asked) -> Response:
+        """The answer; of an object that was replaced just now, by the row that there is now."""
+        try:
+            return self._handler(asked)
+        except FileMissing:
+            return self._handler(asked)
 
 
 class Streamed(Response):
@@ -226,8 +237,7 @@ def refusing(what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        detail = "the file of this object is missing; `lfscp check` tells more"
-        raise Problem(HTTPStatus.GONE, detail) from None
+        raise FileMissing(HTTPStatus.GONE, MISSING) from None
     except (NoPixelsError, NoFrameError) as error:
         raise Problem(HTTPStatus.NOT_FOUND, str(error)) from None
     except (DecodingError, DatasetError) as error:

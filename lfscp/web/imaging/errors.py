@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+MISSING: Final = "the file of this object is missing; `lfscp check` tells more"
 _MAX_WORDS: Final = 300  # characters of a codec's message
 _OBJECT: Final = re.compile(r"<[^<>]* object at 0x[0-9a-fA-F]+>")
 
 
 class NoPictureError(Exception):
     """There is no picture of this object; the text says why, fit for the caller."""
+
+
+class MissingFileError(NoPictureError):
+    """The file of this object is not there: missing, or replaced since its row was read."""
+
+    def __init__(self) -> None:
+        super().__init__(MISSING)
 
 
 class Omission(NamedTuple):

@@ -26,7 +26,7 @@ from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10.file_head import HEAD_BYTES
 from lfscp.dicom.part10.file_meta import FileMeta, read_part10
 from lfscp.dicom.reading.header import DEFLATED, encoding_of
-from lfscp.web.imaging.errors import NoPictureError, is_lack_of_memory
+from lfscp.web.imaging.errors import MissingFileError, NoPictureError, is_lack_of_memory
 from lfscp.web.imaging.inflated_file import open_inflated
 from lfscp.web.imaging.plain_elements import plain_header
 
@@ -47,9 +47,7 @@ def read_header(path: StoredFile) -> Dataset:
     try:
         return _read_plainly(path) or _read_by_pydicom(path)
     except FileNotFoundError:
-        raise NoPictureError(
-            "the file of this object is missing; `lfscp check` tells more"
-        ) from None
+        raise MissingFileError from None
     except DatasetError as error:
         raise NoPictureError(f"this object cannot be read: {error.reason}") from None
     except Exception as error:  # pydicom raises what it likes on broken objects

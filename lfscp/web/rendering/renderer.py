@@ -25,7 +25,7 @@ from lfscp.archive.store.space import AUTOMATIC
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.web.imaging.cine import FrameTimes
-from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.errors import MissingFileError, NoPictureError
 from lfscp.web.imaging.geometry import Geometry, Spacing
 from lfscp.web.imaging.windows import Window
 from lfscp.web.rendering.cache import PictureCache
@@ -41,7 +41,6 @@ RENDERING_BYTES: Final = 190 << 20
 _PIECE: Final = 1 << 18
 _SAY_AGAIN_S: Final = 60.0
 _MAX_SAID: Final = 1000
-_GONE: Final = "the file of this object is missing; `lfscp check` tells more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +301,7 @@ class Renderer:
                 LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))
             raise PictureRefusedError(error.why, f"this object is not shown: {error}") from None
         except FileNotFoundError:
-            raise NoPictureError(_GONE) from None
+            raise MissingFileError from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise NoPictureError(f"the file of this object cannot be read: {reason}") from None
@@ -327,5 +326,5 @@ def _state(path: StoredFile) -> str:
     try:
         found = path.stat()
     except OSError:
-        raise NoPictureError(_GONE) from None
+        raise MissingFileError from None
     return f"{path}|{found.st_ino}|{found.st_size}|{found.st_mtime_ns}"

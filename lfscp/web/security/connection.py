@@ -7,7 +7,7 @@ slow line passes. A head has 16 kB at most, also if more comes in one piece with
 follow a request are held back until it is answered: the parser gets the bytes up to the next empty
 line, behind which another request may begin, or those of a body whose length is known. The rest of
 a body whose request is answered is read for a short time only. Chunks of a body may have some bytes
-around them, and not any number.
+around them, and not any number. While the server stops, requests have some seconds to end.
 
 Source: RFC 9112. Built on uvicorn's `HttpToolsProtocol`; `tests/unit/web/security/test_uvicorn.py`
 lists what of it is used.
@@ -25,7 +25,7 @@ from uvicorn.protocols.utils import get_remote_addr
 
 from lfscp.web.security.pace import Progress
 from lfscp.web.security.received_bodies import RECEIVED, RECEIVER, ReceivedBody
-from lfscp.web.security.refusals import note_refusal
+from lfscp.web.security.refusals import note_refusal, unavailable
 from lfscp.web.security.request_heads import authority_of, length_of_body, without_upgrade
 from lfscp.web.security.sent_files import EXTENSION, SENDER, SentFiles
 
@@ -40,17 +40,14 @@ MAX_AROUND_CHUNKS: Final = 16 << 10  # bytes, and so many for each byte of the b
 _AROUND_A_BYTE: Final = 16
 LINGER_S: Final = 2.0  # for the rest of a request that is answered
 SILENT_S: Final = 3.0  # of a client that the node waits for while the server stops
+LAST_S: Final = 6.0  # for requests while the server stops, which has 10 seconds
 PARTING_S: Final = 0.5  # for a refused client to read the answer
 _SOON_S: Final = 0.01
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _FIRST: Final = frozenset(b"\r\nABCDEFGHIJKLMNOPQRSTUVWXYZ")  # bytes of a head; methods are capital
 _IDLE: Final = "idle"  # a reason that is not reported
-_RETRY_S: Final = 5
-_FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nConnection: close\r\n"
-    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 47\r\n\r\n"
-    b"too many connections are open; try again later\n"
-) % _RETRY_S
+_FULL: Final = unavailable("too many connections are open; try again later")
+_STOPPING: Final = unavailable("the node is stopping; try again later")
 _NO_REQUEST: Final = "this is not an HTTP/1.1 request, or its head is longer than 16 kB"
 
 
@@ -107,16 +104,21 @@ class LimitedProtocol(HttpToolsProtocol):
             super().connection_lost(exc)
 
     def _refuse(self) -> None:
-        """Answer that there is no place, and throw away what the client has sent.
+        """Answer that there is no place, and throw away what the client has sent."""
+        if self._limits.is_time_to_part:
+            self._part(_FULL)
+        else:
+            self.transport.write(_FULL)
+            self.transport.close()
+
+    def _part(self, answer: bytes) -> None:
+        """Answer, and close a moment later.
 
         If the node closed at once with bytes unread, the kernel would drop the answer.
         """
-        self.transport.write(_FULL)
-        if self._limits.is_time_to_part:
-            self.transport.write_eof()
-            self._timer = self.loop.call_later(PARTING_S, self.transport.abort)
-        else:
-            self.transport.close()
+        self.transport.write(answer)
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(PARTING_S, self.transport.abort)
 
     def leave(self) -> None:
         """Close at once, to make room for another connection."""
@@ -243,10 +245,25 @@ class LimitedProtocol(HttpToolsProtocol):
     # Time limits
 
     def shutdown(self) -> None:
-        """Finish the request that is served, unless its client falls silent."""
+        """Finish the request that is served, unless its client falls silent or it takes long."""
         super().shutdown()
         if self._is_admitted:
             self._end_silent(None)
+            self.loop.call_later(LAST_S, self._end_last)
+
+    def _end_last(self) -> None:
+        """Answer the request that is still served with 503; break off one that is answered."""
+        if self._is_waiting or self.transport.is_closing():
+            return
+        note_refusal("stopping", self.address)
+        if self.cycle.response_started:
+            self.transport.abort()
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._part(_STOPPING)
 
     def _end_silent(self, seen: Progress | None) -> None:
         """Close the connection if the node waits for the client and nothing has come since."""

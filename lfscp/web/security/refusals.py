@@ -1,4 +1,4 @@
-"""Counts refused HTTP requests and connections, and logs them once a minute."""
+"""Counts refused HTTP requests and connections, logs them once a minute, and answers some."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.web")
 _SAY_AGAIN_S: Final = 60.0
+_RETRY_S: Final = 5
 
 _lock = threading.Lock()
 _said: dict[str, tuple[float, int]] = {}  # by reason: when, and how many since
@@ -38,3 +39,12 @@ def note_refusal(reason: str, address: str, **fields: object) -> None:
             refused=number,
             **fields,
         )
+
+
+def unavailable(why: str) -> bytes:
+    """A whole answer 503, for a connection that is closed behind it."""
+    head = (
+        f"HTTP/1.1 503 Service Unavailable\r\nRetry-After: {_RETRY_S}\r\nConnection: close\r\n"
+        f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(why) + 1}\r\n\r\n"
+    )
+    return f"{head}{why}\n".encode("ascii")

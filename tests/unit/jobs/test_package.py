@@ -187,7 +187,7 @@ def test_studies_of_too_many_objects_are_refused(
             package(archive, ["1.1", "1.2", "1.3"])
 
 
-@pytest.mark.parametrize("fails_at", [1, 3, 4, 7])
+@pytest.mark.parametrize("fails_at", [1, 3])
 def test_a_making_that_is_called_off_frees_the_place(tmp_path: Path, fails_at: int) -> None:
     looks = 0
 
@@ -200,7 +200,7 @@ def test_a_making_that_is_called_off_frees_the_place(tmp_path: Path, fails_at: i
     with Archive.open(tmp_path / "archive", durability="os") as archive:
         for number in range(3):
             archive.store(received(number))
-        with pytest.raises(ConnectionAbortedError):  # while objects are added, or written
+        with pytest.raises(ConnectionAbortedError):
             package(archive, ["1.2.3"], look=look)
         assert b"".join(package(archive, ["1.2.3"]))
 
@@ -211,4 +211,7 @@ def test_one_directory_is_made_at_a_time(tmp_path: Path) -> None:
         with _MAKING, pytest.raises(PackageError, match="another ZIP"):
             package(archive, ["1.2.3"])
         first, second = package(archive, ["1.2.3"]), package(archive, ["1.2.3"])
-        assert len(b"".join(first)) == len(b"".join(second))  # read when the other is made
+        names = [  # read when the other is made
+            zipfile.ZipFile(io.BytesIO(b"".join(each))).namelist() for each in (first, second)
+        ]
+        assert names == [["DICOMDIR", "PT000000/ST000000/SE000000/IM000000"]] * 2

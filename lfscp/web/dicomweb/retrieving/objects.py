@@ -1,6 +1,7 @@
 """Answers requests for whole objects: of a study, of a series, or one (PS3.18 section 10.4.1).
 
-Rules: objects go out one after another, each read or converted when its turn comes. Without a
+Rules: objects go out one after another, each read or converted when its turn comes. If converting a
+large one takes long, it goes out meanwhile; if it then fails, the answer breaks off. Without a
 transfer syntax in Accept they are in Explicit VR Little Endian, decoded if they are compressed; a
 video is never decoded. With `transfer-syntax=*` they go out as they are stored. If some cannot be
 made, the others are answered with 206 and a warning; if none can, that is an answer 406.
@@ -32,11 +33,12 @@ from lfscp.services.transcoding.ahead import Wanted as ToSend
 from lfscp.services.transcoding.decoded_frames import can_decode
 from lfscp.services.transcoding.decoding import TARGETS, needs_codec
 from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE
+from lfscp.services.transcoding.growing_result import GrowingResult
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
 from lfscp.web.dicomweb.pieces import GATHERED, Piece, Sent, spliced
-from lfscp.web.dicomweb.targets import Target, target_of
+from lfscp.web.dicomweb.targets import Target, still_there, target_of
 from lfscp.web.dicomweb.warning_header import warning_headers
 from lfscp.web.security.sent_files import FileSpan, sent_files
 
@@ -171,14 +173,15 @@ class _Sending:
 
     def _prepared(self, sent: Iterable[StoredInstance], ahead: Ahead) -> Iterator[StoredInstance]:
         """The objects, while those that follow are converted."""
+        web = self._asked.web
         if self._form.transfer_syntax == AS_STORED:
-            yield from sent
+            yield from (still_there(web, each) for each in sent)
             return
         left = iter(sent)
         drawn = deque(islice(left, 1 + MAX_AHEAD))
         while drawn:
             ahead.prepare([_to_send(each, self._form) for each in drawn])
-            yield drawn.popleft()
+            yield still_there(web, drawn.popleft())
             drawn.extend(islice(left, 1))
 
 
@@ -236,15 +239,21 @@ def object_pieces(
         with instance.path.open("rb") as file:
             yield from _pieces_of(file.fileno(), 0, instance.dataset_offset + instance.size)
         return
-    with ahead.converted(_to_send(instance, form), asked.look) as made:
+    with ahead.begun(_to_send(instance, form), asked.look) as made:
         yield part10_header(instance.sop_class_uid, instance.sop_instance_uid, wanted)
-        body = made.body
-        for part in body.parts if isinstance(body, Parts) else (body,):
-            if not isinstance(part, FileSlice):
-                yield bytes(part)
-                continue
-            with _opened(part) as descriptor:
-                yield from _pieces_of(descriptor, part.offset, part.size)
+        if isinstance(made, GrowingResult):
+            yield from made.pieces(asked.look)
+        else:
+            yield from _pieces_of_body(made.body)
+
+
+def _pieces_of_body(body: bytes | FileSlice | Parts) -> Iterator[bytes]:
+    for part in body.parts if isinstance(body, Parts) else (body,):
+        if not isinstance(part, FileSlice):
+            yield bytes(part)
+            continue
+        with _opened(part) as descriptor:
+            yield from _pieces_of(descriptor, part.offset, part.size)
 
 
 @contextmanager

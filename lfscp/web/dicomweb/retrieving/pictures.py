@@ -23,7 +23,7 @@ from lfscp.dicomweb.media_types import is_video
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.stored_frames import StoredFrames
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
-from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
+from lfscp.web.dicomweb.answering import Asked, FileMissing, Streamed, refusing
 from lfscp.web.dicomweb.pieces import AT_ONCE, AtOnce
 from lfscp.web.dicomweb.retrieving.animation import DEFAULT_MS, animation
 from lfscp.web.dicomweb.retrieving.bulk_data import document
@@ -31,7 +31,7 @@ from lfscp.web.dicomweb.retrieving.documents import document_type
 from lfscp.web.dicomweb.retrieving.frames import MAX_FRAMES, frame_numbers, video
 from lfscp.web.dicomweb.retrieving.rendering_parameters import Rendering, rendering_of
 from lfscp.web.dicomweb.targets import Instance, Target, instance_of, target_of
-from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.errors import MissingFileError, NoPictureError
 from lfscp.web.problems import Problem
 from lfscp.web.rendering.pool import PictureRefusedError
 from lfscp.web.rendering.renderer import MEDIA_TYPES, Rendered
@@ -214,6 +214,8 @@ def _require(instance: Instance, numbers: Sequence[int]) -> None:
 def _drawn(asked: Asked, file: StoredFile, uid: str, picture: Picture) -> Rendered:
     try:
         return asked.web.renderer.render(file, uid, picture)
+    except MissingFileError as error:
+        raise FileMissing(HTTPStatus.NOT_ACCEPTABLE, str(error)) from None
     except NoPictureError as error:
         raise no_picture(error, HTTPStatus.NOT_ACCEPTABLE) from None
 

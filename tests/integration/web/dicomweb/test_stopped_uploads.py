@@ -34,7 +34,11 @@ STORED = "110104"  # DICOM Instances Transferred
     ],
 )
 def test_what_is_stored_is_noted_and_what_is_not_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: str, piece: bytes
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    length: str,
+    piece: bytes,
 ) -> None:
     monkeypatch.setattr(web_server, "STOP_S", 1)
     whole = PART + as_file(ct_slice(1, 2, 512)) + b"\r\n" + PART + bytes(600_000)
@@ -58,3 +62,4 @@ def test_what_is_stored_is_noted_and_what_is_not_leaves_nothing(
     records = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
     events = [each["EventIdentification"]["EventID"]["csd-code"] for each in records]
     assert events.count(STORED) == 1
+    assert [each for each in caplog.records if each.exc_info] == [], "no traceback"

@@ -47,6 +47,9 @@ class App:
                 if not message["more_body"]:
                     break
             body = b"%d" % length
+        if scope["path"] == "/never":
+            self.begun.set()
+            await asyncio.sleep(WAIT_S)
         if scope["path"] == "/late":
             self.begun.set()
             await asyncio.sleep(0.3)
@@ -371,3 +374,66 @@ def test_who_goes_on_sending_while_the_server_stops_is_answered(monkeypatch):
     with sock:
         sending.join()
         assert rest(sock).endswith(b"100000")
+
+
+@pytest.mark.parametrize("head", [POST, CHUNKED % b""], ids=["length", "chunks"])
+def test_who_sends_slowly_is_told_that_the_server_stops(head, caplog, monkeypatch):
+    monkeypatch.setattr(http_connection, "LAST_S", 0.2)
+    before = refused("stopping")
+    over = threading.Event()
+    with serving() as (address, app, _):
+        sock = connect(address, head)
+        sending = threading.Thread(target=send_slowly, args=(sock, over))
+        sending.start()
+        while not app.served:
+            time.sleep(0.01)
+    with sock:
+        answer = rest(sock)
+        over.set()
+        sending.join()
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.endswith(b"the node is stopping; try again later\n")
+    assert app.gone.wait(WAIT_S), "the application is told, not cancelled"
+    assert refused("stopping") == before + 1
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def send_slowly(sock: socket.socket, over: threading.Event) -> None:
+    with suppress(OSError):
+        while not over.wait(0.02):
+            sock.sendall(b"1\r\nx\r\n")
+
+
+def test_who_reads_slowly_gets_no_more_when_the_server_stops(caplog, monkeypatch):
+    monkeypatch.setattr(http_connection, "LAST_S", 0.2)
+    before = refused("stopping")
+    over = threading.Event()
+
+    def read_slowly() -> None:
+        with suppress(OSError):
+            while not over.wait(0.02):
+                sock.recv(1000)
+
+    with serving() as (address, app, _):
+        sock = connect(address, GET.replace(b"/", b"/long", 1))
+        reading = threading.Thread(target=read_slowly)
+        reading.start()
+        while not app.served:
+            time.sleep(0.01)
+    over.set()
+    reading.join()
+    with sock:
+        assert len(rest(sock)) < LONG
+    assert refused("stopping") == before + 1
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def test_what_is_called_off_at_the_end_shows_no_traceback(caplog, monkeypatch):
+    monkeypatch.setattr("lfscp.web.server.STOP_S", 0.2)
+    with serving() as (address, app, _):
+        sock = connect(address, GET.replace(b"/", b"/never", 1))
+        assert app.begun.wait(WAIT_S)
+    with sock:
+        rest(sock)
+    assert [each for each in caplog.records if each.exc_info] == []

@@ -93,6 +93,14 @@ def test_what_is_large_is_converted_when_its_turn_comes(tmp_path: Path) -> None:
     one.close()
 
 
+def test_what_is_large_as_it_is_stored_is_not_read_ahead(tmp_path: Path) -> None:
+    small, large = wanted(tmp_path, 1), wanted(tmp_path, 2)._replace(size=spool.SMALL + 1)
+    one = Ahead(object())
+    one.prepare([small, large, small])
+    assert set(one._jobs) == {small}
+    one.close()
+
+
 def test_what_nobody_wants_any_more_is_let_go(tmp_path: Path) -> None:
     objects = [wanted(tmp_path, value) for value in range(6)]
     one = Ahead(object())

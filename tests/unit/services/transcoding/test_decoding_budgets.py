@@ -143,6 +143,22 @@ def test_memory_is_free_again_while_the_receiver_takes_its_time(tmp_path: Path) 
     assert spool.SPACE.in_use == 0
 
 
+def test_an_object_is_fetched_before_it_takes_memory(tmp_path: Path) -> None:
+    path = black(tmp_path, 1)
+    taken = []
+
+    class Fetched:
+        """As an object of a bucket, whose opening may take minutes."""
+
+        def open(self, mode: str) -> Any:
+            taken.append(MEMORY.in_use)
+            return path.open(mode)
+
+    with converted(Fetched(), RLELossless, EXPLICIT) as made:  # type: ignore[arg-type]
+        assert made.size
+    assert taken == [0]
+
+
 def test_nothing_of_a_converted_object_has_a_name(tmp_path: Path) -> None:
     path = black(tmp_path, 4)
     spool.use(tmp_path, 8192 * MB, 0)
