@@ -150,6 +150,27 @@ def test_who_keeps_a_released_association_finds_it_as_it_was():
         association.send_c_echo()
 
 
+def test_who_keeps_a_side_of_a_released_association_learns_all_that_it_says():
+    sides, gone = [], []
+
+    def keep(event):
+        sides.append((event.assoc.requestor, event.assoc.acceptor))
+        gone.append(weakref.ref(event.assoc))
+
+    with serving((evt.EVT_ESTABLISHED, keep)) as server:
+        answers(server)
+        assert until(lambda: gone[0]() is None)
+    requestor, acceptor = sides[0]
+    assert [each.context_id for each in requestor.requested_contexts] == [1, 3, 5]
+    assert len(requestor.get_contexts("pcdl")) == len(acceptor.get_contexts("pcdrl")) == 3
+    assert len(acceptor.supported_contexts) == len(acceptor.get_contexts("supported")) == 3
+    assert acceptor.get_contexts("pcdrl")[0].result == 0
+    assert (requestor.info["ae_title"], requestor.info["mode"]) == ("PEER", "requestor")
+    assert requestor.assoc.is_acceptor
+    with pytest.raises(ReferenceError):
+        assert requestor.assoc.is_released
+
+
 @pytest.mark.parametrize(
     ("event", "asked_with"), [(evt.EVT_SOP_EXTENDED, "app_info"), (evt.EVT_SOP_COMMON, "items")]
 )
