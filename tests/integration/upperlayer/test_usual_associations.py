@@ -1,6 +1,9 @@
 """The usual association, which nobody watches: it goes a short way, and leaves nothing behind."""
 
 import gc
+import select
+import socket
+import struct
 import weakref
 from contextlib import contextmanager
 
@@ -186,3 +189,29 @@ def test_handlers_of_extended_negotiation_are_not_asked_when_nothing_was_propose
     with serving((event, answer)) as server:
         answers(server)
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    "watching", [[], [(evt.EVT_FSM_TRANSITION, lambda _event: None)]], ids=["unwatched", "watched"]
+)
+@pytest.mark.parametrize("told", [evt.EVT_REQUESTED, evt.EVT_C_ECHO], ids=lambda each: each.name)
+def test_an_association_whose_peer_is_gone_when_it_is_answered_was_not_released(told, watching):
+    ended, peers = [], []
+
+    def vanish(event):
+        peers[0].sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peers[0].sock.close()
+        ready = select.poll()
+        ready.register(event.assoc.dul.socket.socket, select.POLLRDHUP)
+        assert ready.poll(10_000)
+        return 0x0000
+
+    with (
+        serving((told, vanish), *watching, on_end=ended.append) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peers.append(peer)
+        peer.send(associate_rq(), message(1, echo_rq()))
+        assert until(lambda: ended)
+    assert not ended[0].is_released
+    assert ended[0].end_reason.startswith("connection lost")
