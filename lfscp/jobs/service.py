@@ -288,8 +288,8 @@ class JobService:
             job = self.job(job_id)
             if not (job.state.is_end or job.state is State.PAUSED):
                 raise WrongStateError(job, "be forgotten", "ended or paused; cancel it first")
-            self._unfinished.let_go(job_id)
             self._store.forget(job_id)
+            self._unfinished.let_go(job_id)
 
     def _stop(self, job_id: str, request: StopRequest, states: tuple[State, ...]) -> Job:
         with self._unfinished.changing:
@@ -325,9 +325,14 @@ class JobService:
             job = self.job(job_id)
             require_state(job, action, states)
             self._unfinished.hold([job])
-            job = self._unfinished.change(job_id, **ANEW)
+            try:
+                again = self._unfinished.change(job_id, **ANEW)
+            except SQLAlchemyError:  # the index is away
+                if job.state.is_end:
+                    self._unfinished.let_go(job_id)
+                raise
         self._submit(job_id)
-        return job
+        return again
 
     def _submit(self, job_id: str) -> None:
         try:

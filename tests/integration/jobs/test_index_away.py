@@ -156,3 +156,27 @@ def test_a_job_that_waits_for_its_next_attempt_still_does_after_a_change_that_fa
         with away(archive, "job"), pytest.raises(SQLAlchemyError):
             getattr(service, change.__name__)(job.id)
         assert ends(service, job.id, State.DONE)
+
+
+def test_a_paused_job_that_could_not_be_forgotten_can_be_cancelled(archive: Archive) -> None:
+    with serving(archive, Counted()) as service:
+        job = service.submit(RETRIEVE)
+        assert ends(service, job.id, State.ACTIVE)
+        service.pause(job.id)
+        assert ends(service, job.id, State.PAUSED)
+        with away(archive, "job_item"), pytest.raises(SQLAlchemyError):
+            service.forget(job.id)
+        service.cancel(job.id)
+        assert service.job(job.id).state is State.CANCELLED
+
+
+def test_a_failed_job_that_could_not_be_tried_again_is_not_unfinished(archive: Archive) -> None:
+    with serving(archive, lambda *_: JobEnd(State.FAILED)) as service:
+        job = service.submit(RETRIEVE)
+        assert ends(service, job.id, State.FAILED)
+        # The job is found, and cannot be changed: its table has no such column now.
+        with archive.index.writing() as connection:
+            connection.execute(text("ALTER TABLE job RENAME COLUMN failures TO failures_away"))
+        with pytest.raises(SQLAlchemyError):
+            service.retry(job.id)
+        assert service.terminate(0.0) == []
