@@ -170,13 +170,18 @@ def test_a_paused_job_that_could_not_be_forgotten_can_be_cancelled(archive: Arch
         assert service.job(job.id).state is State.CANCELLED
 
 
-def test_a_failed_job_that_could_not_be_tried_again_is_not_unfinished(archive: Archive) -> None:
-    with serving(archive, lambda *_: JobEnd(State.FAILED)) as service:
+def test_a_failed_job_that_could_not_be_tried_again_is_not_unfinished(tmp_path: Path) -> None:
+    refuse = (
+        "CREATE TRIGGER refuse BEFORE UPDATE ON job BEGIN SELECT RAISE(ABORT, 'read-only'); END"
+    )
+    with (
+        Archive.open(tmp_path / "data", durability="os") as archive,
+        serving(archive, lambda *_: JobEnd(State.FAILED)) as service,
+    ):
         job = service.submit(RETRIEVE)
         assert ends(service, job.id, State.FAILED)
-        # The job is found, and cannot be changed: its table has no such column now.
         with archive.index.writing() as connection:
-            connection.execute(text("ALTER TABLE job RENAME COLUMN failures TO failures_away"))
+            connection.execute(text(refuse))
         with pytest.raises(SQLAlchemyError):
             service.retry(job.id)
         assert service.terminate(0.0) == []
