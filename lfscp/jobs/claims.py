@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 from sqlalchemy import update as update_of
 
 from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
-from lfscp.archive.index.tables.job_tables import job
+from lfscp.archive.index.tables.job_tables import job, job_item
 from lfscp.jobs.control import StopRequest
 from lfscp.jobs.model import Job, State, UnknownJobError, longest_wait, now
 from lfscp.jobs.store import JobStore, job_of, put_items, row_of
@@ -219,6 +219,9 @@ class Claims(JobStore):
     def forget(self, job_id: str) -> None:
         """Drop a job that no node runs."""
         free = and_(job.c.id == job_id, job.c.held_until < now_ms())
-        gone = self._index.transact(lambda connection: connection.execute(delete(job).where(free)))
-        if gone.rowcount:
-            super().forget(job_id)
+
+        def work(connection: Connection) -> None:
+            if connection.execute(delete(job).where(free)).rowcount:
+                connection.execute(delete(job_item).where(job_item.c.job_id == job_id))
+
+        self._index.transact(work)

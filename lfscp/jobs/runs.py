@@ -164,7 +164,9 @@ class JobRuns:
         with self._lock:
             control = self._controls.get(job_id)
         request = None if control is None else control.stop_request
-        if request is not None and isinstance(error, JobStoppedError | PeerError):
+        if isinstance(error, SQLAlchemyError) and job.state is State.SLEEPING:
+            self._begin_later(job_id, error)  # it never ran
+        elif request is not None and isinstance(error, JobStoppedError | PeerError):
             state, reason = STOPPED[request]
             self._end(job_id, state, reason=reason)
         elif isinstance(error, PeerError) and error.passing and job.failures < self._retries(job):
@@ -216,6 +218,15 @@ class JobRuns:
             next_attempt_at=due,
         )
 
+    def _begin_later(self, job_id: str, error: SQLAlchemyError) -> None:
+        """Run a job again whose state could not be stored; nobody else would wake it."""
+        LOG.warning("job waits for the index", job=job_id, reason=reason_of(error))
+        with self._lock:
+            control = self._controls.pop(job_id, None)
+            if control is not None and control.stop_request is not None:
+                self._early[job_id] = control.stop_request
+        self._sleeping.set(job_id, self.settings.jobs.retry_delay_s)
+
     def _end(self, job_id: str, state: State, *, logged: str = "", **changes: Any) -> None:
         """End one run, and the job if `state` is an end.
 
@@ -225,6 +236,9 @@ class JobRuns:
             job = self._ended_job(job_id, state, changes)
         except self._lost_by as error:
             self.give_up(job_id, error)
+            return
+        except SQLAlchemyError as error:
+            self._begin_later(job_id, error)
             return
         LOG.info(
             "job ended",
@@ -259,8 +273,9 @@ class JobRuns:
         """What a run has to show, added to `changes`: the items done, and the request to stop."""
         with self._lock:
             control = self._controls.pop(job_id, None)
+            early = self._early.pop(job_id, None)
         if control is None:  # it did not begin, as when no thread can be started
-            return [], None
+            return [], early
         control.measure_rate()
         if changes.get("result") is None:
             problems = control.progress.problems

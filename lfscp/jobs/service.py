@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from lfscp.archive.node_id import node_id
 from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.balancer import Balancer, TerminatedError
@@ -271,7 +273,7 @@ class JobService:
         with self._unfinished.changing:
             job = self.job(job_id)
             if job.state is State.SLEEPING and self._sleeping.cancel(job_id):
-                job = self._unfinished.change(job_id, next_attempt_at=None, reason="")
+                job = self._change_or_wake(job, next_attempt_at=None, reason="")
                 self._submit(job_id)
                 return job
         return self._again(job_id, "be tried again", (State.FAILED, State.CANCELLED))
@@ -286,8 +288,8 @@ class JobService:
             job = self.job(job_id)
             if not (job.state.is_end or job.state is State.PAUSED):
                 raise WrongStateError(job, "be forgotten", "ended or paused; cancel it first")
-            self._unfinished.let_go(job_id)
             self._store.forget(job_id)
+            self._unfinished.let_go(job_id)
 
     def _stop(self, job_id: str, request: StopRequest, states: tuple[State, ...]) -> Job:
         with self._unfinished.changing:
@@ -298,11 +300,22 @@ class JobService:
                 return job
             waits = self._sleeping.cancel(job_id)
             if self._balancer.remove(job_id) or waits or job.state is State.PAUSED:
-                return self._unfinished.change(
-                    job_id, state=state, reason=reason, next_attempt_at=None
-                )
+                return self._change_or_wake(job, state=state, reason=reason, next_attempt_at=None)
             self._runs.request_early_stop(job_id, request)
             return self.job(job_id)
+
+    def _change_or_wake(self, job: Job, **changes: Any) -> Job:
+        """Change a job that nobody would wake any more; if the index is away it goes on as it was.
+
+        Raises:
+            SQLAlchemyError: the index is away.
+        """
+        try:
+            return self._unfinished.change(job.id, **changes)
+        except SQLAlchemyError:
+            if job.state is not State.PAUSED:
+                self._sleeping.resume(job)
+            raise
 
     def _stop_sleeping(self, job_id: str, request: StopRequest) -> None:
         self._stop(job_id, request, (State.SLEEPING,))
@@ -312,9 +325,14 @@ class JobService:
             job = self.job(job_id)
             require_state(job, action, states)
             self._unfinished.hold([job])
-            job = self._unfinished.change(job_id, **ANEW)
+            try:
+                again = self._unfinished.change(job_id, **ANEW)
+            except SQLAlchemyError:  # the index is away
+                if job.state.is_end:
+                    self._unfinished.let_go(job_id)
+                raise
         self._submit(job_id)
-        return job
+        return again
 
     def _submit(self, job_id: str) -> None:
         try:

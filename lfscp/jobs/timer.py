@@ -5,6 +5,7 @@ from __future__ import annotations
 import sched
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class JobTimer:
@@ -31,9 +32,7 @@ class JobTimer:
             entry = self._due[job_id] = object()
             self._scheduler.enter(after_s, 0, self._ring, (job_id, entry))
             if self._thread is None:
-                name = "lfscp-job-timer"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
+                self._thread = self._started()
         self._changed.set()
 
     def cancel(self, job_id: str) -> bool:
@@ -47,6 +46,14 @@ class JobTimer:
             self._stopped = True
             self._due.clear()
         self._changed.set()
+
+    def _started(self) -> threading.Thread | None:
+        """The timer's thread; None when none can be started, which the next `set` tries again."""
+        thread = threading.Thread(target=self._run, name="lfscp-job-timer", daemon=True)
+        with suppress(RuntimeError):
+            thread.start()
+            return thread
+        return None
 
     def _run(self) -> None:
         while not self._stopped:

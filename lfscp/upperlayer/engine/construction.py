@@ -130,6 +130,23 @@ def _service_user(association: Association, mode: str, class_uid: UID) -> Servic
     return user
 
 
+class _Ended:
+    """An association that has ended, as its two sides hold it.
+
+    Whoever keeps a side alone still learns all that it says: its contexts depend on the mode of the
+    association, which may be gone.
+    """
+
+    def __init__(self, association: Association) -> None:
+        self.mode = association.mode
+        self.is_requestor = association.is_requestor
+        self.is_acceptor = association.is_acceptor
+        self._association = weakref.proxy(association)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._association, name)
+
+
 def loosen(association: Association) -> None:
     """Have the parts of an association that has ended hold it weakly.
 
@@ -138,8 +155,9 @@ def loosen(association: Association) -> None:
     """
     bare, provider = cast(Any, association), cast(Any, association.dul)
     weak = weakref.proxy(association)
+    ended = _Ended(association)
     for side in (bare.requestor, bare.acceptor):
-        side.assoc = weak
+        side.assoc = ended
     for part in (bare.acse, provider, provider.socket, bare.dimse):
         part._assoc = weak
     provider.state_machine.dul = weakref.proxy(provider)

@@ -40,9 +40,11 @@ _REQUESTOR_CLOSE_WAIT_S: Final = 1.0
 IDLE: Final = "Sta1"
 AWAITING_ASSOCIATE_RQ: Final = "Sta2"
 AWAITING_LOCAL_RESPONSE: Final = "Sta3"
+AWAITING_CONNECTION: Final = "Sta4"
 ESTABLISHED: Final = "Sta6"
 RELEASE_ASKED: Final = "Sta8"
 AWAITING_CLOSE: Final = "Sta13"
+LOST: Final = "Evt17"  # the transport connection has closed
 
 _SEEING_P_DATA: Final = frozenset(
     {
@@ -168,6 +170,8 @@ class StateProvider(NoThread, DULServiceProvider):
         if self.event_queue.empty() and not self._process_recv_primitive():
             return False
         event = self.event_queue.get_nowait()
+        if event == LOST and self.state not in (IDLE, AWAITING_CONNECTION, AWAITING_CLOSE):
+            self._record.note_end("connection lost")  # as by a send that failed
         if (event, self.state) in TRANSITION_TABLE:
             self.state_machine.do_action(event)
         else:
@@ -202,7 +206,7 @@ class StateProvider(NoThread, DULServiceProvider):
                 self.socket.close()  # puts Evt17 on the queue itself
                 self.run_events()
             elif self.state not in (IDLE, AWAITING_CLOSE):
-                self.happened("Evt17")
+                self.happened(LOST)
 
     def called_off(self, reason: str) -> None:
         """Whoever waits for the peer does no longer: A-ABORT, and the connection is closed."""

@@ -23,6 +23,7 @@ from lfscp.upperlayer.engine.state_machine import (
     AWAITING_LOCAL_RESPONSE,
     ESTABLISHED,
     IDLE,
+    LOST,
     RELEASE_ASKED,
     Primitive,
     StateProvider,
@@ -32,7 +33,6 @@ from lfscp.upperlayer.wire.associate_pdus import VERSION_1, AssociateRequest
 LOGGER = logging.getLogger(__name__)
 
 _CONNECTED: Final = "Evt5"
-_LOST: Final = "Evt17"
 _ACCEPTED: Final = 0
 _A_RELEASE_RP: Final = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 table 9-25
 
@@ -99,7 +99,7 @@ class UnwatchedProvider(StateProvider):
         try:
             self.socket.send_all([pdu])
         except ConnectionLostError:
-            self.event_queue.put(_LOST)
+            self.event_queue.put(LOST)
         self.state_machine.current_state = next_state
         if self.event_queue.queue:
             self.run_events()

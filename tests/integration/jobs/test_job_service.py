@@ -270,6 +270,30 @@ def test_a_job_fails_for_which_no_thread_can_be_started(
         wait_for(service, job.id, State.DONE)
 
 
+def test_a_job_is_tried_again_though_the_thread_that_wakes_it_could_not_be_started_at_first(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, threading.Event()
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name == "lfscp-job-timer" and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def fail_once(job: Job, _control: Control) -> JobEnd:
+        if job.attempts == 1:
+            raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
+        return JobEnd()
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    with serving(archive, fail_once, retry_delay_s=0.01) as service:
+        first = service.submit(RETRIEVE)
+        assert refused.wait(DEADLINE_S)
+        wait_for(service, service.submit(RETRIEVE).id, State.DONE)
+        wait_for(service, first.id, State.DONE)
+
+
 def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archive) -> None:
     delays = []
 

@@ -1,6 +1,9 @@
 """The usual association, which nobody watches: it goes a short way, and leaves nothing behind."""
 
 import gc
+import select
+import socket
+import struct
 import weakref
 from contextlib import contextmanager
 
@@ -150,6 +153,27 @@ def test_who_keeps_a_released_association_finds_it_as_it_was():
         association.send_c_echo()
 
 
+def test_who_keeps_a_side_of_a_released_association_learns_all_that_it_says():
+    sides, gone = [], []
+
+    def keep(event):
+        sides.append((event.assoc.requestor, event.assoc.acceptor))
+        gone.append(weakref.ref(event.assoc))
+
+    with serving((evt.EVT_ESTABLISHED, keep)) as server:
+        answers(server)
+        assert until(lambda: gone[0]() is None)
+    requestor, acceptor = sides[0]
+    assert [each.context_id for each in requestor.requested_contexts] == [1, 3, 5]
+    assert len(requestor.get_contexts("pcdl")) == len(acceptor.get_contexts("pcdrl")) == 3
+    assert len(acceptor.supported_contexts) == len(acceptor.get_contexts("supported")) == 3
+    assert acceptor.get_contexts("pcdrl")[0].result == 0
+    assert (requestor.info["ae_title"], requestor.info["mode"]) == ("PEER", "requestor")
+    assert requestor.assoc.is_acceptor
+    with pytest.raises(ReferenceError):
+        assert requestor.assoc.is_released
+
+
 @pytest.mark.parametrize(
     ("event", "asked_with"), [(evt.EVT_SOP_EXTENDED, "app_info"), (evt.EVT_SOP_COMMON, "items")]
 )
@@ -165,3 +189,29 @@ def test_handlers_of_extended_negotiation_are_not_asked_when_nothing_was_propose
     with serving((event, answer)) as server:
         answers(server)
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    "watching", [[], [(evt.EVT_FSM_TRANSITION, lambda _event: None)]], ids=["unwatched", "watched"]
+)
+@pytest.mark.parametrize("told", [evt.EVT_REQUESTED, evt.EVT_C_ECHO], ids=lambda each: each.name)
+def test_an_association_whose_peer_is_gone_when_it_is_answered_was_not_released(told, watching):
+    ended, peers = [], []
+
+    def vanish(event):
+        peers[0].sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peers[0].sock.close()
+        ready = select.poll()
+        ready.register(event.assoc.dul.socket.socket, select.POLLRDHUP)
+        assert ready.poll(10_000)
+        return 0x0000
+
+    with (
+        serving((told, vanish), *watching, on_end=ended.append) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peers.append(peer)
+        peer.send(associate_rq(), message(1, echo_rq()))
+        assert until(lambda: ended)
+    assert not ended[0].is_released
+    assert ended[0].end_reason.startswith("connection lost")
