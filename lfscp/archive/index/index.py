@@ -124,12 +124,7 @@ class Index:
         self._add_row: Callable[[_Row], _Inserted] = self._insert_settled
         if self._database.has_one_writer:
             self._add_row = GroupCommit(self._insert).perform
-        self._settled = GroupCommit(
-            self._insert_together,
-            most=_TOGETHER,
-            is_tried_alone=False,
-            look=self._database.end_if_stuck,
-        )
+        self._settled = GroupCommit(self._insert_together, most=_TOGETHER, is_tried_alone=False)
 
     @property
     def _hint(self) -> str:
