@@ -50,10 +50,12 @@ class DriverConnection(psycopg.Connection[Any]):
     Attributes:
         interruption: of the statement that runs.
         is_alone: no other connection of its kind is in use in this process.
+        session: the number of the server's process; a lost connection does not tell it.
     """
 
     interruption: Interruption | None = None
     is_alone = False
+    session = 0
 
     @cached_property
     def prepared(self) -> PreparedCursor:
@@ -113,6 +115,9 @@ class Connections:
     """Connections that are used by one thread at a time, and no more of them than a limit.
 
     SQLAlchemy's pool costs 7 us more each time, and after its `dispose` lets in twice the limit.
+
+    Attributes:
+        lost: sessions whose connection was lost, and that may still be at work.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class Connections:
         """Forget all of them: they are the parent's."""
         self._free = threading.Semaphore(self._limit)
         self._idle: list[DriverConnection] = []
+        self.lost: set[int] = set()
         self._in_use: set[DriverConnection] = set()
         self._turn = threading.Condition()
         self._of_source: Counter[str] = Counter()
@@ -173,6 +179,7 @@ class Connections:
                 yield connection
             except psycopg.Error as error:
                 if is_lost(error):
+                    self.lost.add(connection.session)
                     connection.close()
                     self.close_idle()  # the server went, and with it the others
                 raise

@@ -127,6 +127,14 @@ class Database(ABC):
         """Whether it is not known after an error if a statement was committed."""
         return False
 
+    def may_still_commit(self) -> bool:
+        """Whether a statement whose connection was lost may be under way, and come through.
+
+        Raises:
+            Its `error`: it cannot be told.
+        """
+        return False
+
     @abstractmethod
     def writing(self) -> AbstractContextManager[Connection]:
         """A writing transaction for statements that need no speed."""

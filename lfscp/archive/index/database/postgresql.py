@@ -56,6 +56,7 @@ _LOOKING: Final = (
     "SELECT set_config('client_connection_check_interval', '2s', false)"
     " WHERE current_setting('client_connection_check_interval', true) = '0'"
 )
+_SESSIONS: Final = "SELECT pid FROM pg_stat_activity WHERE pid = ANY(CAST(%s AS INT[]))"
 # A prepared statement that is to be made again, a serialisation failure, a deadlock, a lock that
 # was not had, too many connections.
 _PASSING: Final = frozenset({"26000", "40001", "40P01", "55P03", "53300"})
@@ -130,6 +131,7 @@ class PostgreSQLDatabase(Database):
 
     def _prepare(self, connection: DriverConnection, settings: dict[str, str]) -> None:
         """Have a new session do as its statements expect."""
+        connection.session = connection.info.backend_pid
         connection.prepare_threshold = None
         connection.adapters.register_dumper(str, _WithoutNul)
         settings = {"jit": "off", **settings}  # which takes longer than these statements do
@@ -195,6 +197,19 @@ class PostgreSQLDatabase(Database):
     def may_be_done(self, error: BaseException) -> bool:
         original = error.orig if isinstance(error, DBAPIError) else error
         return is_lost(original) and not isinstance(original, CannotConnectError)
+
+    def may_still_commit(self) -> bool:
+        """What was sent to a session that was stuck, it does whenever it goes on."""
+        pools = (self._writers, self._together)
+        lost = {session for pool in pools for session in pool.lost}
+        if not lost:
+            return False
+        with self.lookup() as cursor:
+            rows = cursor.execute(_SESSIONS, (f"{{{','.join(map(str, lost))}}}",)).fetchall()
+        for session in lost - {session for (session,) in rows}:
+            for pool in pools:
+                pool.lost.discard(session)
+        return bool(rows)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
