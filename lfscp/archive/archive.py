@@ -7,6 +7,7 @@ workers forked from its process may as well.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -66,6 +67,9 @@ class Archive:
     """An open archive; made by `Archive.open`.
 
     Attributes:
+        life: names what was opened, also in forked processes; another node, or this one after its
+            next start, has another.
+        follows_on: whether another process of the node, which this one follows on, may still run.
         is_closed: whether this process has ended its use; then what goes on beside it must end.
         is_near: whether no other machine is asked for a row of the index, or to open a file.
         arrival: what is done with objects before they are stored; None stores them as they are.
@@ -74,6 +78,8 @@ class Archive:
     def __init__(self, data_dir: Path, parts: Opened, options: OpenOptions) -> None:
         self.data_dir = data_dir
         self.opened_at = time.monotonic()  # before any object comes
+        self.life = secrets.token_hex(4)
+        self.follows_on = options.lock is not None
         self.is_closed = False
         self.arrival: Arrival | None = None
         self.files = parts.files

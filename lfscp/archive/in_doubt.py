@@ -14,14 +14,15 @@ from typing import Final
 
 from lfscp.archive.errors import ArchiveError
 
-SETTLED_AFTER_S: Final = 60.0  # by then a server that lost its client has ended its work
+SETTLED_AFTER_S: Final = 60.0  # by then most servers that lost their client have ended its work
 
 
 class StoresInDoubt:
     """The stores in doubt of this process. Any thread may call any method.
 
     Args:
-        has_row: whether an instance, by its UID, has a file of a path.
+        has_row: whether an instance, by its UID, has a file of a path; ArchiveError if that is not
+            to be told yet.
         remove: removes a file.
     """
 

@@ -16,7 +16,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
-from lfscp.archive.errors import DuplicateRejectedError, InDoubtError, OutOfResourcesError
+from lfscp.archive.errors import (
+    ArchiveError,
+    DuplicateRejectedError,
+    InDoubtError,
+    OutOfResourcesError,
+)
 from lfscp.archive.in_doubt import StoresInDoubt
 from lfscp.archive.index.kept_objects import is_kept, keep_arrived, kept_among, was_corrected
 from lfscp.archive.index.protection import require_replaceable
@@ -198,7 +203,14 @@ class Storing:
             raise
 
     def _has_row(self, sop_instance_uid: str, path: str) -> bool:
-        """Whether a file is an object's, or one that is kept."""
+        """Whether a file is an object's, or one that is kept.
+
+        Raises:
+            ArchiveError: the index does not tell, or what it says may still change.
+        """
+        with self.index.doing("read the index"):
+            if self.index.may_still_commit():
+                raise ArchiveError("read the index", "a session of its server has not ended")
         row = self.index.find(sop_instance_uid)
         if row is not None and row.path == path:
             return True

@@ -130,10 +130,9 @@ class Queues:
 
         return self._work(work)
 
-    def release(self, name: QueueName | None = None) -> None:
-        """Free a queue of this node, or all of them."""
-        mine = update(route_queue).where(route_queue.c.holder == self._node)
-        mine = mine if name is None else mine.where(is_queue(name))
+    def release(self, name: QueueName) -> None:
+        """Free a queue of this node."""
+        mine = update(route_queue).where(route_queue.c.holder == self._node, is_queue(name))
         self._work(lambda one: one.execute(mine.values(holder="", held_until=0)))
 
     def release_ended(self, has_ended: Callable[[str], bool]) -> None:

@@ -42,6 +42,7 @@ _IDLE_S: Final = 10.0  # between looks while no route is configured
 _RARELY_S: Final = 3600.0
 _TOLD_EVERY_S: Final = 60.0
 _PROCESS: Final = "#"  # between a node and its process, where it is said who holds a queue
+_LIFE: Final = "."  # between the process's number and the life of the archive that it has open
 
 
 class RoutingService:
@@ -68,7 +69,7 @@ class RoutingService:
         self._current = current
         lease_s = current.settings.jobs.lease_s
         self._node = node_id(archive.data_dir)
-        holder = f"{self._node}{_PROCESS}{os.getpid()}"
+        holder = f"{self._node}{_PROCESS}{os.getpid()}{_LIFE}{archive.life}"
         self._queues = Queues(archive.index, holder, int(lease_s * 1000))
         self._settings = current.settings
         self._routes = self._read(self._settings)
@@ -107,7 +108,6 @@ class RoutingService:
 
     def _run(self) -> None:
         with suppress(ArchiveError):
-            self._queues.release()
             self._queues.release_ended(self._has_ended)
         while not self._stopping.is_set():
             try:
@@ -125,12 +125,18 @@ class RoutingService:
             delivery.join()
 
     def _has_ended(self, holder: str) -> bool:
-        """Whether a process of this node has ended; one that hands over to this one has not."""
+        """Whether a process of this node has surely ended; one that hands over to it may not have.
+
+        The number of a process tells nothing of another life: in containers it is the same again.
+        """
         node, _, process = holder.rpartition(_PROCESS)
-        if node != self._node or not process.isdigit():
+        number, _, life = process.partition(_LIFE)
+        if node != self._node:
             return False
+        if life != self._archive.life:
+            return not self._archive.follows_on  # else its lease ends by itself
         try:
-            os.kill(int(process), 0)
+            os.kill(int(number), 0)
         except ProcessLookupError:
             return True
         except OSError:

@@ -80,8 +80,8 @@ class Index:
     """The index behind an archive. Any thread may call any method; workers may be forked.
 
     Attributes:
-        engine, dialect, error, is_shared, reading, writing, transact, transaction: those of the
-            `Database`, for the tables that others keep in it.
+        engine, dialect, error, is_shared, reading, writing, transact, transaction,
+            may_still_commit: those of the `Database`, for the tables that others keep in it.
         lookups: what requests of DICOMweb ask for.
     """
 
@@ -104,6 +104,7 @@ class Index:
         self.writing = database.writing
         self.transact = database.transact
         self.transaction = database.transaction
+        self.may_still_commit = database.may_still_commit
         try:
             migrations.upgrade(database.engine)
         except (SQLAlchemyError, OSError) as error:
@@ -124,12 +125,7 @@ class Index:
         self._add_row: Callable[[_Row], _Inserted] = self._insert_settled
         if self._database.has_one_writer:
             self._add_row = GroupCommit(self._insert).perform
-        self._settled = GroupCommit(
-            self._insert_together,
-            most=_TOGETHER,
-            is_tried_alone=False,
-            look=self._database.end_if_stuck,
-        )
+        self._settled = GroupCommit(self._insert_together, most=_TOGETHER, is_tried_alone=False)
 
     @property
     def _hint(self) -> str:

@@ -19,6 +19,7 @@ import glob
 import hashlib
 import itertools
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -76,6 +77,7 @@ class DiskCache:
         self._bound = max_bytes  # or less, as the disk was when the files were counted
         self._in_use_s = in_use_s
         self._numbers = itertools.count()
+        self._life = secrets.token_hex(4)  # another container's process may have the same number
         self._lock = threading.Lock()
         self._added = max_bytes  # bytes since the files were counted: as good as never
         try:
@@ -98,7 +100,7 @@ class DiskCache:
 
     def new_piece(self) -> str:
         """The path of a file to write into, on the cache's file system."""
-        return f"{self.incoming}/copy-{os.getpid()}-{next(self._numbers)}.part"
+        return f"{self.incoming}/copy-{self._life}-{os.getpid()}-{next(self._numbers)}.part"
 
     def find(self, name: str, part: str = "") -> str | None:
         """The path of a file, which counts as read now; None when there is none."""

@@ -18,6 +18,7 @@ _JOURNALS: Final = Path("/proc/fs/jbd2")
 _BLOCK_DEVICES: Final = Path("/sys/dev/block")
 _SURE: Final = ("xfs", "btrfs")
 _ONE_ORDER: Final = ("xfs",)
+_OF_SUBVOLUMES: Final = "btrfs"  # whose files say other devices than its mount
 _IN_PLACE: Final = ("ext2", "ext3", "ext4", "xfs")
 _OF_THIS_MACHINE: Final = (*_IN_PLACE, "btrfs", "tmpfs", "overlay", "zfs", "f2fs", "bcachefs")
 _SYNCFS_TELLS: Final = (5, 8)  # the version of Linux
@@ -77,7 +78,10 @@ def is_of_this_machine(folder: str | Path) -> bool:
 def _is_of_kind(folder: str, kinds: tuple[str, ...]) -> bool:
     """Whether it is on one of some file systems, or on an ext4 with a journal."""
     try:
-        kind, device = _mount_of(os.path.realpath(folder))
+        path = os.path.realpath(folder)
+        kind, device = _mount_of(path)
+        if kind != _OF_SUBVOLUMES and device != _device_of(path):
+            return False  # another one, mounted above, covers it
         return kind in kinds or (kind == "ext4" and _has_journal(device))
     except (OSError, ValueError):
         return False  # then the folder is synced, which is right everywhere
@@ -94,6 +98,12 @@ def _mount_of(path: str) -> tuple[str, str]:
         if is_above and len(at) >= len(found[0]):  # the last one covers those before it
             found = (at, source.split(" ")[0], device)
     return found[1], found[2]
+
+
+def _device_of(path: str) -> str:
+    """The number of the device that a file or folder is on."""
+    device = Path(path).stat().st_dev
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def _has_journal(device: str) -> bool:

@@ -188,6 +188,7 @@ class ObjectFiles:
 
     def place(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
         path = f"{self._root}/{study_uid}/{series_uid}"
+        root_was = self._root_is
         try:
             folder, name = self._link(piece, study_uid, path, instance_uid)
             try:
@@ -195,7 +196,7 @@ class ObjectFiles:
             except OSError:
                 os.unlink(name, dir_fd=folder.descriptor)
                 raise
-            self._require_volume(folder, path, name)
+            self._require_volume(folder, path, name, root_was)
         except OSError as error:
             raise _out_of_resources(error) from None
         return f"{study_uid}/{series_uid}/{name}"
@@ -215,11 +216,18 @@ class ObjectFiles:
             os.fsync(folder.descriptor)
             _FOLDER_SYNC.observe(time.monotonic() - started)
 
-    def _require_volume(self, folder: _OpenFolder, path: str, name: str) -> None:
-        """Take a file back that is not on the volume which readers will find it on."""
+    def _require_volume(
+        self, folder: _OpenFolder, path: str, name: str, root_was: tuple[int, int]
+    ) -> None:
+        """Take a file back that is not on the volume which readers will find it on.
+
+        Args:
+            root_was: what the root was before the file got its name: another thread may have seen
+                meanwhile that its volume is mounted again.
+        """
         with contextlib.suppress(OSError):
             device, _ = root_is = folder_identity(self._root)
-            if root_is == self._root_is and os.fstat(folder.descriptor).st_dev == device:
+            if root_is == root_was and os.fstat(folder.descriptor).st_dev == device:
                 return
             self._open.clear()
             self._synced.clear()

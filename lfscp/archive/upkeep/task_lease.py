@@ -7,7 +7,6 @@ task no longer than a turn lasts.
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from lfscp.archive.index.clock_readings import wall_ms
 from lfscp.archive.index.tables.maintenance_tables import maintenance
+from lfscp.archive.node_id import node_id
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -34,7 +34,7 @@ class Turn:
         self._archive = archive
         self._task = task
         # One node has a data folder at a time, and so its successor goes on without waiting.
-        self._holder = f"{socket.gethostname()}:{archive.data_dir}"
+        self._holder = node_id(archive.data_dir)
 
     def take(self) -> int | None:
         """Begin or go on: where the task stopped; None while it is another node's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -104,10 +105,28 @@ def test_an_object_at_which_the_destination_breaks_off_again_and_again_does_not_
         assert reason
 
 
-def held_by(archive: Archive, process: int) -> None:
+def held_by(archive: Archive, process: str) -> None:
     """Let a process of the node hold the queue."""
     holder = f"{node_id(archive.data_dir)}#{process}"
     assert Queues(archive.index, holder, 60_000).claim(ON_A)
+
+
+def is_taken(archive: Archive, monkeypatch: pytest.MonkeyPatch, *, within_s: float) -> bool:
+    """Whether this process sends what is in the queue."""
+    peers = {"A": {"host": "127.0.0.1", "port": 104}}
+    settings = Settings.model_validate({"peers": peers, "route": [{"name": "r", "send_to": ["A"]}]})
+    destination = Destination("", ValueError())
+    monkeypatch.setattr(sending, "open_outlet", lambda *_args, **_options: destination)
+    current = CurrentSettings(settings)
+    archive.router = SettingsRouter(current)
+    archive.store(received(1))
+    service = RoutingService(archive, current, lambda _settings: Means("HERE"), NotTold())
+    service.start()
+    deadline = time.monotonic() + within_s
+    while not destination.taken and time.monotonic() < deadline:
+        time.sleep(0.02)
+    service.stop()
+    return destination.taken == ["1.2.3.1.1"]
 
 
 @pytest.mark.parametrize("has_ended", [True, False])
@@ -117,30 +136,40 @@ def test_a_queue_is_taken_from_a_process_of_the_node_only_once_it_has_ended(
     monkeypatch: pytest.MonkeyPatch,
     has_ended: bool,
 ) -> None:
-    peers = {"A": {"host": "127.0.0.1", "port": 104}}
-    settings = Settings.model_validate({"peers": peers, "route": [{"name": "r", "send_to": ["A"]}]})
-    destination = Destination("", ValueError())
-    monkeypatch.setattr(sending, "open_outlet", lambda *_args, **_options: destination)
     other = subprocess.Popen(["sleep", "600"])
     try:
         with open_archive(tmp_path) as archive:
-            current = CurrentSettings(settings)
-            archive.router = SettingsRouter(current)
-            archive.store(received(1))
-            held_by(archive, other.pid)
+            held_by(archive, f"{other.pid}.{archive.life}")
             if has_ended:
                 other.kill()
                 other.wait()
-            service = RoutingService(archive, current, lambda _settings: Means("HERE"), NotTold())
-            service.start()
-            deadline = time.monotonic() + (PATIENCE_S if has_ended else 1.5)
-            while not destination.taken and time.monotonic() < deadline:
-                time.sleep(0.02)
-            service.stop()
+            within_s = PATIENCE_S if has_ended else 1.5
+            assert is_taken(archive, monkeypatch, within_s=within_s) is has_ended
     finally:
         other.kill()
         other.wait()
-    assert destination.taken == (["1.2.3.1.1"] if has_ended else [])
+
+
+NUMBERS = {"the same number": os.getpid(), "a number of nobody": 2**22 + 1, "another's": 1}
+
+
+@pytest.mark.parametrize("life", ["", ".0123abcd"])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_queue_of_another_life_is_taken_at_once_unless_that_hands_over(
+    open_archive: Callable[..., Archive],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: str,
+    life: str,
+) -> None:
+    """In containers the numbers of processes tell nothing: each life has the same."""
+    process = f"{NUMBERS[number]}{life}"
+    with open_archive(tmp_path) as before:
+        held_by(before, process)
+        with open_archive(tmp_path, lock=os.dup(before.lock_descriptor)) as follows:
+            assert not is_taken(follows, monkeypatch, within_s=1.0)
+    with open_archive(tmp_path) as anew:
+        assert is_taken(anew, monkeypatch, within_s=PATIENCE_S)
 
 
 def serve(make: Callable[[], Delivery], queues: Queues) -> None:

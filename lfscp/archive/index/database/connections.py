@@ -1,8 +1,8 @@
 """Connections to PostgreSQL: one thread uses each at a time, and there is a limit to them.
 
 Rules: a lost connection does not come back to the others. A statement that reads rows gives them as
-they come, may be interrupted, and is asked once more if its connection was just old. Another thread
-may end a wait that is too long.
+they come, may be interrupted, and is asked once more if its connection was just old. A wait for the
+server that is too long is ended by a thread that looks now and then.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from lfscp.archive.index.database.sent_statements import SentStatements
 _LIBPQ_WITH_CHUNKS: Final = 170000
 _CHUNK_ROWS: Final = 500
 _CANCEL_S: Final = 5.0
+_LOOK_S: Final = 1.0
 _READ_ONLY: Final = "25006"  # the primary has become a standby: another one is the primary now
 # Of the server or this session: it is about to end, or does not exist any longer.
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", _READ_ONLY})
@@ -49,10 +50,12 @@ class DriverConnection(psycopg.Connection[Any]):
     Attributes:
         interruption: of the statement that runs.
         is_alone: no other connection of its kind is in use in this process.
+        session: the number of the server's process; a lost connection does not tell it.
     """
 
     interruption: Interruption | None = None
     is_alone = False
+    session = 0
 
     @cached_property
     def prepared(self) -> PreparedCursor:
@@ -112,6 +115,9 @@ class Connections:
     """Connections that are used by one thread at a time, and no more of them than a limit.
 
     SQLAlchemy's pool costs 7 us more each time, and after its `dispose` lets in twice the limit.
+
+    Attributes:
+        lost: sessions whose connection was lost, and that may still be at work.
     """
 
     def __init__(
@@ -126,6 +132,7 @@ class Connections:
         """Forget all of them: they are the parent's."""
         self._free = threading.Semaphore(self._limit)
         self._idle: list[DriverConnection] = []
+        self.lost: set[int] = set()
         self._in_use: set[DriverConnection] = set()
         self._turn = threading.Condition()
         self._of_source: Counter[str] = Counter()
@@ -172,6 +179,7 @@ class Connections:
                 yield connection
             except psycopg.Error as error:
                 if is_lost(error):
+                    self.lost.add(connection.session)
                     connection.close()
                     self.close_idle()  # the server went, and with it the others
                 raise
@@ -188,14 +196,16 @@ class Connections:
 
 
 class Watch:
-    """Sees how long a connection has waited for the server. Any thread may call any method.
+    """Cuts a connection that waits for the server too long. Any thread may call any method.
 
     Args:
         patience_s: how long it may.
+        was_cut: called after that.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, was_cut: Callable[[], object]) -> None:
         self._patience_s = patience_s
+        self._was_cut = was_cut
         self.reset()
 
     def reset(self) -> None:
@@ -203,19 +213,43 @@ class Watch:
         self._lock = threading.Lock()
         self._connection: DriverConnection | None = None
         self._since = 0.0
+        self._ending: threading.Event | None = None  # of the thread that looks
 
     @contextmanager
     def over(self, connection: DriverConnection) -> Iterator[None]:
         """Watch a connection, on which the calling thread runs one statement."""
         with self._lock:
             self._connection, self._since = connection, time.monotonic()
+            if self._ending is None:
+                self._begin()
         try:
             yield
         finally:
             with self._lock:  # nobody else touches it from here on
                 self._connection = None
 
-    def end_if_stuck(self) -> bool:
+    def close(self) -> None:
+        """End the thread; the next use begins another."""
+        with self._lock:
+            if self._ending is not None:
+                self._ending.set()
+            self._ending = None
+
+    def _begin(self) -> None:
+        ending = threading.Event()
+        thread = threading.Thread(
+            target=self._look, args=(ending,), name="lfscp-index-watch", daemon=True
+        )
+        with contextlib.suppress(RuntimeError):  # there is no thread to be had: the next time
+            thread.start()
+            self._ending = ending
+
+    def _look(self, ending: threading.Event) -> None:
+        while not ending.wait(_LOOK_S):
+            if self._cut_if_stuck():
+                self._was_cut()
+
+    def _cut_if_stuck(self) -> bool:
         """Cut the connection if its statement takes too long; who waits for it hears of that."""
         with self._lock, contextlib.suppress(psycopg.Error, OSError):
             waiting = self._connection

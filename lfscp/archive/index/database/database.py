@@ -118,19 +118,21 @@ class Database(ABC):
         """The same for several rows, of which one must not hold up the others for long.
 
         Raises:
-            Its `error` if a row would have to wait for somebody else's transaction, among others.
+            Its `error` if a row would have to wait for somebody else's transaction, or if the
+            database does not answer for long, among others.
         """
         self.write(statement, values)
 
-    def end_if_stuck(self) -> bool:
-        """Have `write_together` fail if the database has not answered it for long; whether it does.
-
-        Any thread may call it.
-        """
-        return False
-
     def may_be_done(self, error: BaseException) -> bool:  # noqa: ARG002 - others look at it
         """Whether it is not known after an error if a statement was committed."""
+        return False
+
+    def may_still_commit(self) -> bool:
+        """Whether a statement whose connection was lost may be under way, and come through.
+
+        Raises:
+            Its `error`: it cannot be told.
+        """
         return False
 
     @abstractmethod

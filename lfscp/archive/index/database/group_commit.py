@@ -2,8 +2,7 @@
 
 Rules: the first thread leads and waits for no other. Threads that come meanwhile wait; as soon as
 the leader is done, the first of them commits the tasks of all. So a single sender is never held up,
-and with many senders each sync serves many. A call returns only after its task is committed. Those
-who wait look now and then whether the leader is stuck.
+and with many senders each sync serves many. A call returns only after its task is committed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 MAX_GROUP: Final = 64  # tasks in one transaction, so that the first does not wait for too many
-LOOK_S: Final = 1.0
 
 
 class _Ticket(Generic[Task, Result]):
@@ -43,7 +41,6 @@ class GroupCommit(Generic[Task, Result]):
             when it raises, nothing of it was done, and each is tried on its own.
         most: tasks in one transaction.
         is_tried_alone: False: what `commit` raises for several is raised for each of them instead.
-        look: called by each thread that waits, every LOOK_S; ends a commit that is stuck.
     """
 
     def __init__(
@@ -52,12 +49,10 @@ class GroupCommit(Generic[Task, Result]):
         *,
         most: int = MAX_GROUP,
         is_tried_alone: bool = True,
-        look: Callable[[], object] = lambda: None,
     ) -> None:
         self._commit = commit
         self._most = most
         self._is_tried_alone = is_tried_alone
-        self._look = look
         self._reset()
         follow_forks(after_in_child=self._reset)  # a fork in the middle of a commit ends with it
 
@@ -88,9 +83,7 @@ class GroupCommit(Generic[Task, Result]):
         return result
 
     def _wait(self, ticket: _Ticket[Task, Result]) -> Result:
-        # Until done, or until this thread commits for all that wait.
-        while not ticket.wake.acquire(timeout=LOOK_S):
-            self._look()
+        ticket.wake.acquire()  # until done, or until this thread commits for all that wait
         if ticket.is_done:
             return _outcome(ticket)
         with self._lock:

@@ -4,8 +4,8 @@ Rules: several nodes share the database, and each writing thread has a transacti
 constraints, not locks of lfscp, keep the rows right. Connections are limited. Storing, querying and
 everything else have their own, so that none starves another; one address has at most half of those
 for queries, however slowly it takes its answers. A lost connection is replaced, and the work done
-again within its time. So is a session that does not answer stores which others wait for: the server
-cannot end it by a time limit, as it may hang itself. No message contains a password.
+again within its time. So is a session that does not answer a store in time, or does not begin: the
+server cannot end it by a time limit, as it may hang itself. No message contains a password.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lfscp.archive.index.database.connections import (
     is_lost,
 )
 from lfscp.archive.index.database.database import Database, Patience, Result
-from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.index.database.statements import Statement
 from lfscp.observe.logging import get_logger
 
@@ -56,6 +56,7 @@ _LOOKING: Final = (
     "SELECT set_config('client_connection_check_interval', '2s', false)"
     " WHERE current_setting('client_connection_check_interval', true) = '0'"
 )
+_SESSIONS: Final = "SELECT pid FROM pg_stat_activity WHERE pid = ANY(CAST(%s AS INT[]))"
 # A prepared statement that is to be made again, a serialisation failure, a deadlock, a lock that
 # was not had, too many connections.
 _PASSING: Final = frozenset({"26000", "40001", "40P01", "55P03", "53300"})
@@ -101,38 +102,52 @@ class PostgreSQLDatabase(Database):
         self._writers = Connections(self._connect, connections, timeout_s)
         self._readers = Connections(self._connect, connections, timeout_s)
         self._together = Connections(self._connect_impatient, 1, timeout_s)
-        self._watch = Watch(min(_STUCK_S, timeout_s))
+        self._watch = Watch(min(_STUCK_S, timeout_s), _tell_of_stuck)
         self._durability = durability
         self._follow_forks()
 
-    def _connect(self, *, autocommit: bool = True) -> DriverConnection:
-        """A new connection, which commits as durably as asked for and plans for the values."""
+    def _connect(self, *, autocommit: bool = True, **settings: str) -> DriverConnection:
+        """A new connection, which commits as durably as asked for and plans for the values.
+
+        Args:
+            settings: more of the session's.
+        """
         arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
         options.update(_connect_options(self.engine.url, self._timeout_s))
-        settings = {"jit": "off"}  # which takes longer than these statements do
         try:
             connection = DriverConnection.connect(*arguments, **options, autocommit=True)
-            connection.prepare_threshold = None
-            connection.adapters.register_dumper(str, _WithoutNul)
-            if self._durability is Durability.OS:
-                settings["synchronous_commit"] = "off"
-            elif connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
-                settings["synchronous_commit"] = "on"
-            for name, value in settings.items():
-                connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-            connection.execute(_PLANNING)
-            with contextlib.suppress(psycopg.DataError):
-                connection.execute(_LOOKING)
         except psycopg.Error as error:
             raise CannotConnectError(str(error)) from None
-        connection.autocommit = autocommit
+        try:
+            with _in_time(connection):
+                self._prepare(connection, settings)
+                connection.autocommit = autocommit
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.Error):
+                raise CannotConnectError(str(error)) from None
+            raise
         return connection
+
+    def _prepare(self, connection: DriverConnection, settings: dict[str, str]) -> None:
+        """Have a new session do as its statements expect."""
+        connection.session = connection.info.backend_pid
+        connection.prepare_threshold = None
+        connection.adapters.register_dumper(str, _WithoutNul)
+        settings = {"jit": "off", **settings}  # which takes longer than these statements do
+        if self._durability is Durability.OS:
+            settings["synchronous_commit"] = "off"
+        elif connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
+            settings["synchronous_commit"] = "on"
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        connection.execute(_PLANNING)
+        with contextlib.suppress(psycopg.DataError):
+            connection.execute(_LOOKING)
 
     def _connect_impatient(self) -> DriverConnection:
         """One on which no row waits long for a lock: it would hold up those of others."""
-        connection = self._connect()
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_LOCK_WAIT_MS}",))
-        return connection
+        return self._connect(lock_timeout=f"{_LOCK_WAIT_MS}")
 
     # A child must not speak on its parent's connections: none is open while a process forks.
 
@@ -150,6 +165,7 @@ class PostgreSQLDatabase(Database):
     def close(self) -> None:
         for each in (self._writers, self._readers, self._together):
             each.close_idle()
+        self._watch.close()
         self.engine.dispose()
 
     @contextmanager
@@ -178,15 +194,22 @@ class PostgreSQLDatabase(Database):
         with self._together.one() as connection, self._watch.over(connection):
             statement.run(connection.prepared, values)
 
-    def end_if_stuck(self) -> bool:
-        was_stuck = self._watch.end_if_stuck()
-        if was_stuck:
-            LOG.warning("a session of the index's server does not answer: stores take a new one")
-        return was_stuck
-
     def may_be_done(self, error: BaseException) -> bool:
         original = error.orig if isinstance(error, DBAPIError) else error
         return is_lost(original) and not isinstance(original, CannotConnectError)
+
+    def may_still_commit(self) -> bool:
+        """What was sent to a session that was stuck, it does whenever it goes on."""
+        pools = (self._writers, self._together)
+        lost = {session for pool in pools for session in pool.lost}
+        if not lost:
+            return False
+        with self.lookup() as cursor:
+            rows = cursor.execute(_SESSIONS, (f"{{{','.join(map(str, lost))}}}",)).fetchall()
+        for session in lost - {session for (session,) in rows}:
+            for pool in pools:
+                pool.lost.discard(session)
+        return bool(rows)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -248,6 +271,27 @@ class _Waiting(Patience):
         time.sleep(min(self._pause_s, left_s))
         self._pause_s = min(max(self._pause_s * 2, 0.02), _MAX_PAUSE_S)
         return True
+
+
+@contextmanager
+def _in_time(connection: DriverConnection) -> Iterator[None]:
+    """Wait for the server no longer than for a connection itself.
+
+    Raises:
+        CannotConnectError: it does not answer.
+    """
+    deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+    connection.interruption = Interruption(lambda: time.monotonic() >= deadline)
+    try:
+        yield
+    except InterruptionError:
+        raise CannotConnectError("the server does not answer") from None
+    finally:
+        connection.interruption = None
+
+
+def _tell_of_stuck() -> None:
+    LOG.warning("a session of the index's server does not answer: stores take a new one")
 
 
 def _connect_options(url: URL, timeout_s: float) -> dict[str, Any]:

@@ -107,7 +107,11 @@ class _ValueList(TypeDecorator[Sequence[Any]]):
     def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> Any:
         """The values, or their text."""
         values = list(value or ())
-        return values if dialect.name == "postgresql" else json.dumps(values)
+        if dialect.name == "postgresql":
+            return values
+        if self.item is str:  # SQLite takes a text of JSON to end at its NUL
+            values = [each.replace("\0", "\ufffd") for each in values]
+        return json.dumps(values)
 
 
 class _among(FunctionElement[bool]):  # noqa: N801 - a word of SQL

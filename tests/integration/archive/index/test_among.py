@@ -29,6 +29,11 @@ def test_a_text_is_found_as_it_is(labelled: Connection, text: str) -> None:
     assert labelled.execute(wanted).scalars().all() == [text]
 
 
+def test_a_text_is_not_found_by_what_comes_before_a_nul(labelled: Connection) -> None:
+    wanted = select(study_label.c.label).where(among(study_label.c.label, ["plain\0 and more"]))
+    assert labelled.execute(wanted).scalars().all() == []
+
+
 def test_among_none_there_is_nothing(labelled: Connection) -> None:
     wanted = select(study_label.c.label).where(among(study_label.c.label, []))
     assert labelled.execute(wanted).scalars().all() == []

@@ -22,7 +22,8 @@ from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.readiness import readiness
 from lfscp.archive.store import files as object_files
 from lfscp.archive.store.bucket.s3_client import S3Options
-from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
+from lfscp.archive.store.files import ObjectFiles
+from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace, folder_identity
 from lfscp.archive.store.space import Space
 from lfscp.archive.upkeep.backup import backup
 from lfscp.archive.upkeep.check import check
@@ -265,6 +266,29 @@ def test_new_folders_on_a_volume_that_is_mounted_again_are_synced(
         archive.store(received(4, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
         root = archive.files.root
     assert synced == [str(root / "1.2.4"), str(root)]
+
+
+def test_new_folders_are_synced_also_if_another_store_saw_first_that_a_volume_is_another(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    with monkeypatch.context() as patched, open_on(data) as archive:
+        files = archive.files
+        assert isinstance(files, ObjectFiles)
+        files._keeps_order = True
+        shutil.copytree(data.parent / "volume", data.parent / "copy")
+        (data.parent / "volume").rename(data.parent / "old")
+        (data.parent / "copy").rename(data.parent / "volume")
+        sync_placed = files._sync_placed
+
+        def another_store_looks(*placed: Any) -> None:
+            sync_placed(*placed)
+            files._root_is = folder_identity(str(files.root))
+
+        patched.setattr(files, "_sync_placed", another_store_looks)
+        patched.setattr(object_files, "sync_folder", lambda path: synced.append(str(path)))
+        archive.store(received(4, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
+    assert synced == [str(files.root / "1.2.4"), str(files.root)]
 
 
 def test_an_object_that_is_not_there_with_its_volume_is_not_stored_anew(data: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_it_goes_on_where_it_stopped(
 
 def test_it_is_one_node_s_turn_at_a_time(archive: Archive) -> None:
     mine, other = Turn(archive, "scrub"), Turn(archive, "scrub")
-    other._holder = "elsewhere:/data"
+    other._holder = "another node"
     assert mine.take() == 0
     assert other.take() is None
     mine.keep(7)
@@ -156,6 +157,21 @@ def test_it_is_one_node_s_turn_at_a_time(archive: Archive) -> None:
     with archive.index.writing() as connection:  # a turn that was never given up
         connection.exec_driver_sql("UPDATE maintenance SET held_until = 1")
     assert mine.take() == 9
+
+
+def test_nodes_whose_machines_and_folders_have_the_same_names_are_two(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as containers: each calls its data folder the same."""
+    turns = []
+    with ExitStack() as nodes:
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
+            shared = {"index_url": postgresql_url, "objects_root": tmp_path / "objects"}
+            node = nodes.enter_context(Archive.open(Path("data"), **shared))
+            turns.append(Turn(node, "scrub"))
+        assert [turn.take() for turn in turns] == [0, None]
 
 
 def test_its_threads_end_when_they_are_asked_to(archive: Archive, log: Any) -> None:

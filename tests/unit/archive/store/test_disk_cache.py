@@ -61,6 +61,14 @@ def test_a_node_that_follows_on_leaves_the_pieces_of_the_one_before(tmp_path):
     assert piece.exists()
 
 
+def test_pieces_of_processes_with_the_same_number_have_names_of_their_own(tmp_path):
+    """Such as those of two containers, of which one follows on the other."""
+    before = DiskCache(tmp_path, MEGABYTE)
+    follows = DiskCache(tmp_path, MEGABYTE, is_ours=False)
+    names = [each.new_piece() for each in (before, follows, before, follows)]
+    assert len(set(names)) == 4
+
+
 def test_copies_do_not_outlive_a_start_of_the_machine(tmp_path):
     add(DiskCache(tmp_path, MEGABYTE), "a")
     (tmp_path / "boot-id").write_text("of an earlier start")

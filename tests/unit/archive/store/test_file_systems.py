@@ -19,7 +19,20 @@ MOUNTS = """\
 35 27 254:32 / /srv/twice rw - xfs /dev/vdc rw
 36 35 0:42 / /srv/twice rw - nfs4 server:/x rw
 37 27 254:48 / /srv/old rw - ext2 /dev/vde rw
+38 27 254:32 / /srv/covered/below rw - xfs /dev/vdc rw
+39 27 0:43 / /srv/covered rw - nfs4 server:/y rw
 """
+DEVICES = {
+    "/srv/with space": "254:16",
+    "/srv/xfs": "254:32",
+    "/srv/xfs/btrfs": "0:60",  # of a subvolume
+    "/srv/covered": "0:43",
+}
+
+
+def device_of(path: str) -> str:
+    above = [each for each in DEVICES if f"{path}/".startswith(f"{each}/")]
+    return DEVICES[max(above, key=len)] if above else "254:0"
 
 
 @pytest.fixture
@@ -31,6 +44,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         device.mkdir(parents=True)
         (tmp_path / number).symlink_to(device)
     (tmp_path / "journals/vdb-8").mkdir(parents=True)
+    monkeypatch.setattr(file_systems, "_device_of", device_of)
     monkeypatch.setattr(file_systems, "_MOUNTS", tmp_path / "mountinfo")
     monkeypatch.setattr(file_systems, "_BLOCK_DEVICES", tmp_path)
     monkeypatch.setattr(file_systems, "_JOURNALS", tmp_path / "journals")
@@ -50,6 +64,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("/srv/layers/data", False),
         ("/srv/twice/data", False),  # one mount above another
         ("/srv/old/data", False),
+        ("/srv/covered/below/data", False),  # mounted before what is above it
     ],
 )
 def test_file_systems_with_a_journal_name_a_synced_file(

@@ -21,6 +21,7 @@ from sqlalchemy import create_engine, text
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import ArchiveError, InDoubtError, OutOfResourcesError
 from lfscp.archive.index import migrations
+from lfscp.archive.index.database import postgresql
 from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.nodes import Membership, nodes
@@ -507,6 +508,28 @@ def store_and_cut(proxy: CuttingProxy, store: Callable[[], None]) -> None:
         proxy.cut()
 
     in_parallel(store, cut_when_held)
+
+
+def test_a_session_that_is_stuck_at_its_beginning_does_not_hold_a_store(
+    cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_CONNECT_TIMEOUT_S", 0.3)
+    with Archive.open(tmp_path, index_url=cut.url, index_timeout_s=1.0) as archive:
+        archive.index.close()
+        cut.proxy.hold_after("set_config")
+        failures: list[Exception] = []
+
+        def store() -> None:
+            try:
+                archive.store(received(1))
+            except OutOfResourcesError as error:
+                failures.append(error)
+
+        in_parallel(store)
+        assert len(failures) == 1
+        cut.proxy.cut()
+        assert archive.store(received(1)).outcome is StoreOutcome.STORED
+        assert list(check(archive)) == []
 
 
 @pytest.mark.parametrize("duplicates", ["keep", "replace"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from lfscp.archive import in_doubt
 from lfscp.archive.archive import Archive, StoreOutcome
-from lfscp.archive.index.database.postgresql import PostgreSQLDatabase
+from lfscp.archive.errors import InDoubtError
+from lfscp.archive.index.database import connections
+from lfscp.archive.index.database.postgresql import PostgreSQLDatabase, _Waiting
 from lfscp.archive.store.object_store import Placement
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.reading.header import read_header
@@ -117,6 +121,62 @@ def test_a_session_of_the_server_that_is_stuck_holds_up_no_store_for_long(
         os.kill(stuck, signal.SIGCONT)
     assert archive.statistics().instances == 4 + 20
     assert list(check(archive)) == []
+
+
+def test_a_lone_store_does_not_wait_for_a_session_that_is_stuck(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits behind it, who could look."""
+    monkeypatch.setattr(connections, "_LOOK_S", 0.05)
+    Storing(archive, "1.2.1", range(2)).join()
+    database = archive.index._database
+    assert isinstance(database, PostgreSQLDatabase)
+    monkeypatch.setattr(database._watch, "_patience_s", 0.1)
+    (connection,) = database._together._idle
+    stuck = connection.info.backend_pid
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        assert Storing(archive, "1.2.1", range(10, 11)).join() == {StoreOutcome.STORED: 1}
+    finally:
+        os.kill(stuck, signal.SIGCONT)
+    assert archive.statistics().instances == 3
+    assert list(check(archive)) == []
+
+
+def test_the_file_of_a_store_stays_as_long_as_a_session_that_was_stuck_may_commit_its_row(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent to it is in its socket: it does that whenever it goes on."""
+    monkeypatch.setattr(connections, "_LOOK_S", 0.05)
+    monkeypatch.setattr(in_doubt, "SETTLED_AFTER_S", 0.0)
+    Storing(archive, "1.2.1", range(2)).join()
+    database, doubts = archive.index._database, archive._storing._in_doubt
+    assert isinstance(database, PostgreSQLDatabase)
+    monkeypatch.setattr(database._watch, "_patience_s", 0.1)
+    monkeypatch.setattr(database, "patience", lambda: _Waiting(0.0))
+    (connection,) = database._together._idle
+    stuck = connection.info.backend_pid
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        with pytest.raises(InDoubtError):
+            archive.store(received(10, StudyInstanceUID="1.2.1", SeriesInstanceUID="1.2.1.1"))
+        doubts.settle()
+    finally:
+        os.kill(stuck, signal.SIGCONT)
+    deadline = time.monotonic() + JOIN_S
+    while doubts and time.monotonic() < deadline:
+        doubts.settle()
+    assert not doubts
+    assert archive.statistics().instances == 3
+    assert list(check(archive)) == []
+
+
+def test_the_thread_that_looks_for_a_stuck_session_ends_with_the_archive(archive: Archive) -> None:
+    Storing(archive, "1.2.1", range(2)).join()
+    (thread,) = [each for each in threading.enumerate() if each.name == "lfscp-index-watch"]
+    archive.close()
+    thread.join(JOIN_S)
+    assert not thread.is_alive()
 
 
 def test_an_object_of_a_series_that_another_node_deleted_makes_it_again(

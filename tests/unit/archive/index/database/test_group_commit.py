@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from lfscp.archive.index.database import group_commit
 from lfscp.archive.index.database.group_commit import GroupCommit
 
 DONE_S = 20
@@ -119,17 +118,6 @@ def test_an_error_of_one_may_be_told_to_all_so_that_each_tries_again_by_itself()
     assert commits.groups == [[0], [1, -2, 3]]
     assert outcomes.pop(0) == 0
     assert {str(error) for error in outcomes.values()} == {"not -2"}
-
-
-def test_those_who_wait_can_end_a_commit_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "LOOK_S", 0.001)
-    commits = Commits()
-    group: GroupCommit[int, int] = GroupCommit(commits, look=commits.go_on.set)
-    leading = started(lambda: group.perform(0))
-    assert commits.is_leading.wait(DONE_S)
-    assert group.perform(1) == 10
-    leading.join(DONE_S)
-    assert commits.groups == [[0], [1]]
 
 
 def test_an_error_of_the_leader_leaves_the_lead_free() -> None:
