@@ -6,6 +6,7 @@ Rule: while a job runs, only its thread changes it. Others ask it to stop, and t
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -82,9 +83,10 @@ class JobRuns:
         self._perform = perform
         self._stop_sleeping = stop_sleeping
         self._lost_by = lost_by
-        self._lock = threading.Lock()  # guards these two
+        self._lock = threading.Lock()  # guards these three
         self._controls: dict[str, Control] = {}  # of the jobs that run
         self._early: dict[str, StopRequest] = {}  # for jobs that are about to run
+        self._unstored: Counter[str] = Counter()  # how often a job's state could not be stored
 
     # --- asked by other threads ---
 
@@ -204,7 +206,7 @@ class JobRuns:
         self._sleeping.watch()
 
     def _retry_later(self, job: Job, reason: str) -> None:
-        delay_s = min(self.settings.jobs.retry_delay_s * 2.0**job.failures, MAX_DELAY_S)
+        delay_s = self._delay_s(job.failures)
         due = timestamp(datetime.now(UTC) + timedelta(seconds=delay_s))
         # The timer first: a user who sees the next attempt can hurry or cancel it. If the timer
         # wakes the job at once, it sleeps in the balancer until this run has ended.
@@ -220,12 +222,17 @@ class JobRuns:
 
     def _begin_later(self, job_id: str, error: SQLAlchemyError) -> None:
         """Run a job again whose state could not be stored; nobody else would wake it."""
-        LOG.warning("job waits for the index", job=job_id, reason=reason_of(error))
         with self._lock:
             control = self._controls.pop(job_id, None)
             if control is not None and control.stop_request is not None:
                 self._early[job_id] = control.stop_request
-        self._sleeping.set(job_id, self.settings.jobs.retry_delay_s)
+            self._unstored[job_id] += 1
+            delay_s = self._delay_s(self._unstored[job_id] - 1)
+        LOG.warning("job waits for the index", job=job_id, reason=reason_of(error))
+        self._sleeping.set(job_id, delay_s)
+
+    def _delay_s(self, failures: int) -> float:
+        return min(self.settings.jobs.retry_delay_s * 2.0 ** min(failures, 64), MAX_DELAY_S)
 
     def _end(self, job_id: str, state: State, *, logged: str = "", **changes: Any) -> None:
         """End one run, and the job if `state` is an end.
@@ -240,6 +247,7 @@ class JobRuns:
         except SQLAlchemyError as error:
             self._begin_later(job_id, error)
             return
+        self._unstored.pop(job_id, None)
         LOG.info(
             "job ended",
             job=job_id,

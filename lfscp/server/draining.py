@@ -36,7 +36,7 @@ def abort_all(associations: Iterable[AcceptorAssociation]) -> None:
     """Abort associations without waiting for any peer: who takes no answer is cut off."""
     deadline = time.monotonic() + _SEND_S
     for association in associations:
-        association.abort_within(max(0.0, deadline - time.monotonic()))
+        association.abort_within(max(0.0, deadline - time.monotonic()), "aborted by the server")
 
 
 class Silence:

@@ -267,14 +267,20 @@ class InlineAssociation(NoThread, Association):
     def _abort_nonblocking(self, block: bool = False) -> None:
         self._abort(_ABORT_SEND_S, block=block)
 
-    def abort_within(self, seconds: float) -> None:
-        """Abort it without waiting for its end; cut it off when it cannot be told in time."""
-        self._abort(seconds, block=False)
+    def abort_within(self, seconds: float, reason: str = "") -> None:
+        """Abort it without waiting for its end; cut it off when it cannot be told in time.
 
-    def _abort(self, send_s: float, *, block: bool) -> None:
+        Args:
+            reason: for `end_reason`, unless it has one.
+        """
+        self._abort(seconds, block=False, reason=reason)
+
+    def _abort(self, send_s: float, *, block: bool, reason: str = "") -> None:
         if self._sent_abort or self.is_released or self._ended.is_set():
             return
         self._sent_abort = True
+        if reason:
+            self.record.note_end(reason)
         self._reactor_checkpoint.set()
         loggers.ASSOCIATION.info("Aborting Association")
         sock = self.dul.socket

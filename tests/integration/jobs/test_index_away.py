@@ -18,6 +18,7 @@ from lfscp.jobs.model import Job, State
 from lfscp.jobs.request import JobRequest
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import SharedJobService
+from lfscp.jobs.sleeping import SleepingJobs
 from lfscp.jobs.store import JobStore
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer
@@ -185,3 +186,29 @@ def test_a_failed_job_that_could_not_be_tried_again_is_not_unfinished(tmp_path: 
         with pytest.raises(SQLAlchemyError):
             service.retry(job.id)
         assert service.terminate(0.0) == []
+
+
+def test_a_job_whose_end_cannot_be_stored_at_all_runs_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse = "CREATE TRIGGER no BEFORE UPDATE ON job WHEN new.state = 'done' BEGIN "
+    delays: list[float] = []
+    wait = SleepingJobs.set
+
+    def note(sleeping: SleepingJobs, job_id: str, after_s: float) -> None:
+        delays.append(after_s)
+        wait(sleeping, job_id, after_s)
+
+    monkeypatch.setattr(SleepingJobs, "set", note)
+    with (
+        Archive.open(tmp_path / "data", durability="os") as archive,
+        serving(archive, lambda *_: JobEnd(), retry_delay_s=0.01) as service,
+    ):
+        with archive.index.writing() as connection:
+            connection.execute(text(f"{refuse} SELECT RAISE(ABORT, 'too big'); END"))
+        job = service.submit(RETRIEVE)
+        assert until(lambda: len(delays) >= 4, DEADLINE_S)
+        with archive.index.writing() as connection:
+            connection.execute(text("DROP TRIGGER no"))
+        assert ends(service, job.id, State.DONE)
+    assert delays[:4] == [0.01, 0.02, 0.04, 0.08]

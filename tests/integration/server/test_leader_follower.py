@@ -472,9 +472,9 @@ def test_serve_forever_goes_on_with_a_server_that_was_started():
 
 
 def test_close_aborts_what_does_not_end_in_time():
-    gate = Gate()
+    gate, ended = Gate(), []
     server = LeaderFollowerServer(
-        make_ae(), ("127.0.0.1", 0), evt_handlers=[(evt.EVT_C_STORE, gate)]
+        make_ae(), ("127.0.0.1", 0), evt_handlers=[(evt.EVT_C_STORE, gate)], on_end=ended.append
     )
     with nothing_left_behind(), server, Peer(server.server_address, timeout=20) as peer:
         peer.associate()
@@ -487,3 +487,4 @@ def test_close_aborts_what_does_not_end_in_time():
         closing.join(20)
         assert not closing.is_alive()
         assert not server.active_associations
+        assert [each.end_reason for each in ended] == ["aborted by the server"]
