@@ -115,6 +115,21 @@ class StoredInstance:
     series_uid: str
 
 
+def is_as_selected(instance: StoredInstance) -> bool:
+    """Whether the file of an object that was selected a while ago has its length; not in a bucket.
+
+    The name of a file of this machine may have been given to other content since: of an object that
+    was deleted and stored again, or replaced twice.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = instance.path
+    if not isinstance(path, Path):
+        return True
+    return path.stat().st_size == instance.dataset_offset + instance.size
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """How much is in the archive; `size` is the bytes of all files."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from errno import ENOENT
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from lfscp.archive.store.bucket.remote_object import RemoteObject
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.archive.store.received_objects import StoredInstance, is_as_selected
 from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions.studies import file_of, instance_row
 from lfscp.web.context import Web
@@ -78,16 +79,17 @@ def _version(row: dict[str, Any]) -> str:
 def still_there(web: Web, instance: StoredInstance) -> StoredInstance:
     """An object that was selected a while ago, as it is in the archive now.
 
-    Of a file of this machine it is enough that it is there: its name is never used again. An object
-    in a bucket may have copies here although another node has deleted it.
+    Of a file of this machine it is enough that it is there, with the same length. An object in a
+    bucket may have copies here although another node has deleted it.
 
     Raises:
-        FileNotFoundError: it was deleted.
+        FileNotFoundError: it was deleted, or is in another study or series now.
     """
-    if isinstance(instance.path, Path) and instance.path.exists():
-        return instance
+    with suppress(FileNotFoundError):
+        if isinstance(instance.path, Path) and is_as_selected(instance):
+            return instance
     row = web.archive.index.lookups.instance_row(instance.sop_instance_uid)
-    if row is None:
+    if row is None or _place_of(row) != (instance.study_uid, instance.series_uid):
         raise FileNotFoundError(ENOENT, "the object was deleted meanwhile", str(instance.path))
     file = file_of(web, row)
     if _is_same(file, instance.path):
@@ -99,10 +101,15 @@ def still_there(web: Web, instance: StoredInstance) -> StoredInstance:
     )
 
 
+def _place_of(row: dict[str, Any]) -> tuple[str, str]:
+    return row["study_instance_uid"], row["series_instance_uid"]
+
+
 def _is_same(one: StoredFile, other: StoredFile) -> bool:
+    """Whether it is the same version of an object in a bucket."""
     if isinstance(one, RemoteObject) and isinstance(other, RemoteObject):
         return one.identity == other.identity
-    return one == other
+    return False
 
 
 @dataclass(frozen=True, slots=True)
