@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Query
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from lfscp.services.audit_events import patients_of
 from lfscp.web.actions import cursors
 from lfscp.web.actions.study_query import keys_of
 from lfscp.web.context import Web
+from lfscp.web.imaging.errors import MissingFileError
 from lfscp.web.problems import Problem, not_found
 
 Key = Annotated[
@@ -28,6 +29,7 @@ Key = Annotated[
     Query(ge=0, le=cursors.MAX, description="`key` of the row, if several have this UID."),
 ]
 
+T = TypeVar("T")
 PATIENT_CURSOR: Final = (str, int)  # types of the values of a cursor
 INSTANCE_CURSOR: Final = (int, int)
 
@@ -39,6 +41,28 @@ def file_of(web: Web, row: dict[str, Any]) -> StoredFile:
         row: from `instance_row`.
     """
     return web.archive.files.file_of(SimpleNamespace(**row))
+
+
+def of_file(
+    web: Web, instance_uid: str, how: str, read: Callable[[StoredFile], T]
+) -> tuple[dict[str, Any], T]:
+    """What is read of the file of an instance, which is noted as seen; its row comes first.
+
+    Of one that was replaced just now it is read again, by the row that there is now.
+
+    Args:
+        how: it is seen, for the audit trail.
+    Raises:
+        Problem: it does not exist.
+        Exception: what `read` raises.
+    """
+    row = instance_row(web, instance_uid)
+    web.views.note(row["study_instance_uid"], how, row["study_key"])
+    try:
+        return row, read(file_of(web, row))
+    except (FileNotFoundError, MissingFileError):
+        row = instance_row(web, instance_uid)
+        return row, read(file_of(web, row))
 
 
 def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any]:
