@@ -116,9 +116,8 @@ def test_an_object_of_no_patient_is_listed_at_the_root(tmp_path: Path) -> None:
     assert add(directory, protocol) == "HA000000"
     assert add(directory, head(2)) == "PT000001/ST000000/SE000000/IM000000"
     assert len(read(directory, tmp_path)) == 2
-    assert (
-        dcmread(tmp_path / "DICOMDIR").DirectoryRecordSequence[0].HangingProtocolCreator == "Müller"
-    )
+    [first, *_] = dcmread(tmp_path / "DICOMDIR").DirectoryRecordSequence
+    assert first.HangingProtocolCreator == "Müller"
 
 
 def test_an_object_that_cannot_be_encoded_leaves_no_record_behind(tmp_path: Path) -> None:
