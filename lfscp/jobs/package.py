@@ -110,10 +110,9 @@ def _read(
     Raises:
         OSError: it cannot be read.
     """
-    with suppress(FileNotFoundError):
-        if is_as_selected(instance):
-            return _pieces_of(instance.path.open("rb"))
-    file = _replaced(archive, instance, whose)
+    file: StoredFile | None = instance.path
+    if not is_as_selected(instance):
+        file = _replaced(archive, instance, whose)
     with suppress(FileNotFoundError):
         return _pieces_of(file.open("rb")) if file is not None else None
     return None

@@ -116,18 +116,18 @@ class StoredInstance:
 
 
 def is_as_selected(instance: StoredInstance) -> bool:
-    """Whether the file of an object that was selected a while ago has its length; not in a bucket.
+    """Whether the file of an object that was selected a while ago is there, with its length.
 
     The name of a file of this machine may have been given to other content since: of an object that
     was deleted and stored again, or replaced twice.
-
-    Raises:
-        FileNotFoundError: there is none.
     """
     path = instance.path
     if not isinstance(path, Path):
-        return True
-    return path.stat().st_size == instance.dataset_offset + instance.size
+        return path.exists()
+    try:
+        return path.stat().st_size == instance.dataset_offset + instance.size
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from errno import ENOENT
 from pathlib import Path
@@ -85,9 +84,8 @@ def still_there(web: Web, instance: StoredInstance) -> StoredInstance:
     Raises:
         FileNotFoundError: it was deleted, or is in another study or series now.
     """
-    with suppress(FileNotFoundError):
-        if isinstance(instance.path, Path) and is_as_selected(instance):
-            return instance
+    if isinstance(instance.path, Path) and is_as_selected(instance):
+        return instance
     row = web.archive.index.lookups.instance_row(instance.sop_instance_uid)
     if row is None or _place_of(row) != (instance.study_uid, instance.series_uid):
         raise FileNotFoundError(ENOENT, "the object was deleted meanwhile", str(instance.path))
