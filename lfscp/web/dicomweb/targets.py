@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from errno import ENOENT
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.archive.store.bucket.remote_object import RemoteObject
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.received_objects import StoredInstance, is_as_selected
+from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions.studies import file_of, instance_row
-from lfscp.web.context import Web
 from lfscp.web.dicomweb.addresses import require_uid
 from lfscp.web.dicomweb.answering import Asked
 from lfscp.web.problems import not_found
@@ -73,41 +69,6 @@ def instance_at(asked: Asked, study_uid: str, series_uid: str, instance_uid: str
 
 def _version(row: dict[str, Any]) -> str:
     return "|".join(str(row[each]) for each in ("id", "path", "digest", "size", "received_at"))
-
-
-def still_there(web: Web, instance: StoredInstance) -> StoredInstance:
-    """An object that was selected a while ago, as it is in the archive now.
-
-    Of a file of this machine it is enough that it is there, with the same length. An object in a
-    bucket may have copies here although another node has deleted it.
-
-    Raises:
-        FileNotFoundError: it was deleted, or is in another study or series now.
-    """
-    if isinstance(instance.path, Path) and is_as_selected(instance):
-        return instance
-    row = web.archive.index.lookups.instance_row(instance.sop_instance_uid)
-    if row is None or _place_of(row) != (instance.study_uid, instance.series_uid):
-        raise FileNotFoundError(ENOENT, "the object was deleted meanwhile", str(instance.path))
-    file = file_of(web, row)
-    if _is_same(file, instance.path):
-        return instance  # the list that it stands in reads the next ones ahead
-    return replace(
-        instance,
-        path=file,
-        **{each: row[each] for each in ("transfer_syntax_uid", "dataset_offset", "size")},
-    )
-
-
-def _place_of(row: dict[str, Any]) -> tuple[str, str]:
-    return row["study_instance_uid"], row["series_instance_uid"]
-
-
-def _is_same(one: StoredFile, other: StoredFile) -> bool:
-    """Whether it is the same version of an object in a bucket."""
-    if isinstance(one, RemoteObject) and isinstance(other, RemoteObject):
-        return one.identity == other.identity
-    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicomweb.media_types import is_video
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.stored_frames import StoredFrames
+from lfscp.web.actions.studies import still_there
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, FileMissing, Streamed, refusing
 from lfscp.web.dicomweb.pieces import AT_ONCE, AtOnce
@@ -30,7 +31,7 @@ from lfscp.web.dicomweb.retrieving.bulk_data import document
 from lfscp.web.dicomweb.retrieving.documents import document_type
 from lfscp.web.dicomweb.retrieving.frames import MAX_FRAMES, frame_numbers, video
 from lfscp.web.dicomweb.retrieving.rendering_parameters import Rendering, rendering_of
-from lfscp.web.dicomweb.targets import Instance, Target, instance_of, still_there, target_of
+from lfscp.web.dicomweb.targets import Instance, Target, instance_of, target_of
 from lfscp.web.imaging.errors import MissingFileError, NoPictureError
 from lfscp.web.problems import Problem
 from lfscp.web.rendering.pool import PictureRefusedError
