@@ -135,6 +135,28 @@ def test_a_picture_of_each_object_has_those_that_are_replaced_just_now(
     assert len(parts_of(answer)) == 2
 
 
+@pytest.mark.parametrize("path", [f"{STUDY}/metadata", f"{INSTANCE}/metadata"])
+@pytest.mark.parametrize("is_same_name", [False, True])
+def test_metadata_have_those_that_are_replaced_just_now(
+    node: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, is_same_name: bool
+) -> None:
+    def replace() -> None:
+        if is_same_name:
+            node.delete(API)
+        other = compressed(1)
+        other.ImageComments = "new"
+        store(node, other)
+
+    count = len(node.get(path).json())
+    store(node, ct_slice(3, 3, EDGE))  # else its metadata are kept
+    node.delete(f"/api/instances/{CT_SERIES}.3")
+    monkeypatch.setattr(Archive, "select", once(Archive.select, replace))
+    found = {each["00080018"]["Value"][0]: each for each in node.get(path).json()}
+
+    assert len(found) == count
+    assert found[FIRST]["00204000"]["Value"] == ["new"]
+
+
 def test_a_moving_picture_is_of_the_new_one(
     node: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
