@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from errno import ENOENT
+from pathlib import Path
+from typing import IO, Any, Final
 
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
@@ -26,6 +29,7 @@ class Instance:
         version: changes when other content takes its place.
         row: its values in the index.
         study_key: of the row of its study.
+        size: bytes of its dataset.
     """
 
     sop_class_uid: str
@@ -36,6 +40,22 @@ class Instance:
     version: str
     row: Sequence[Any]
     study_key: int
+    size: int
+
+    def open(self) -> IO[bytes]:
+        """Open its file.
+
+        Raises:
+            FileNotFoundError: it is not there, or its name was given to other content.
+            OSError: it cannot be read.
+        """
+        file = self.file.open("rb")
+        if isinstance(self.file, Path):
+            if os.fstat(file.fileno()).st_size == self.dataset_offset + self.size:
+                return file
+            file.close()
+            raise FileNotFoundError(ENOENT, "the object was replaced", str(self.file))
+        return file
 
 
 def instance_of(asked: Asked) -> Instance:
@@ -64,6 +84,7 @@ def instance_at(asked: Asked, study_uid: str, series_uid: str, instance_uid: str
         _version(row),
         tuple(row.values()),
         row["study_key"],
+        row["size"],
     )
 
 

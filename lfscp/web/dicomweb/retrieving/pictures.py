@@ -205,7 +205,7 @@ def pictures_of(
 def _require(instance: Instance, numbers: Sequence[int]) -> None:
     if numbers:
         with ExitStack() as opened:
-            file = opened.enter_context(instance.file.open("rb"))
+            file = opened.enter_context(instance.open())
             syntax, offset = instance.transfer_syntax_uid, instance.dataset_offset
             stored = StoredFrames(file, syntax, offset)
             for number in numbers:

@@ -105,6 +105,22 @@ def test_an_object_that_is_replaced_just_now_is_the_new_one(
     assert changed(1).PixelData in answer.content or not holds_pixels
 
 
+@pytest.mark.parametrize("path", ["frames/1", "pixeldata", "bulkdata/7fe00010"])
+def test_also_if_its_file_has_the_same_name(
+    node: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def store_again() -> None:
+        assert node.delete(API).status_code == 200
+        store(node, compressed(1))
+
+    monkeypatch.setattr(targets, "file_of", once(targets.file_of, store_again))
+    answers = [node.get(f"{INSTANCE}/{path}") for _ in range(2)]
+
+    assert [each.status_code for each in answers] == [200, 200]
+    found, again = ([part.content for part in parts_of(each)] for each in answers)
+    assert found == again
+
+
 def test_a_file_that_is_removed_before_it_is_sent_is_sent_all_the_same(
     node: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
