@@ -43,7 +43,10 @@ class Recorder(FileSet):
         Raises:
             ValueError: it lacks a value that a record needs.
         """
-        return list(self._recordify(head))
+        records = list(self._recordify(head))
+        if "SpecificCharacterSet" in head:  # pydicom leaves it out of a record of no patient
+            records[-1].SpecificCharacterSet = head.SpecificCharacterSet
+        return records
 
 
 class _Entry:

@@ -14,6 +14,8 @@ import itertools
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
@@ -21,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.study_patients import StudyPatient, patients_of_instances
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.archive.store.received_objects import StoredInstance, is_as_selected
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicom.values.charset import UTF_8, encoder
 from lfscp.dicom.values.person_names import search_form
@@ -88,27 +90,46 @@ def package(
     if not _MAKING.acquire(blocking=False):
         raise PackageError("another ZIP is being made; try again later", passing=True)
     try:
-        dicomdir, names = _directory(instances, _whose(archive, instances), look)
+        whose = _whose(archive, instances)
+        dicomdir, names = _directory(instances, whose, look)
     finally:
         _MAKING.release()
-    return _zipped(instances, dicomdir, names)
-
-
-def _zipped(
-    instances: Iterable[StoredInstance], dicomdir: bytes, names: Mapping[str, str]
-) -> Iterator[bytes]:
     first = [("DICOMDIR", [dicomdir])] if dicomdir else []
-    files = ((names[each.sop_instance_uid], _read(each.path)) for each in instances)
+    files = (
+        (names[each.sop_instance_uid], _read(archive, each, whose.get(each.sop_instance_uid)))
+        for each in instances
+    )
     return zipped(itertools.chain(first, files))
 
 
-def _read(file: StoredFile) -> Iterator[bytes] | None:
-    """The bytes of a file; None if it was deleted in the meantime."""
-    try:
-        stream = file.open("rb")
-    except OSError:
+def _read(
+    archive: Archive, instance: StoredInstance, whose: StudyPatient | None
+) -> Iterator[bytes] | None:
+    """The bytes of an object; None if it was deleted in the meantime, or is filed elsewhere.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    file: StoredFile | None = instance.path
+    if not is_as_selected(instance):
+        file = _replaced(archive, instance, whose)
+    with suppress(FileNotFoundError):
+        return _pieces_of(file.open("rb")) if file is not None else None
+    return None
+
+
+def _replaced(
+    archive: Archive, instance: StoredInstance, whose: StudyPatient | None
+) -> StoredFile | None:
+    """The file that an object has now, if the directory is still right about it."""
+    uid = instance.sop_instance_uid
+    row = archive.index.lookups.instance_row(uid)
+    if row is None or _whose(archive, [instance]).get(uid) != whose:
         return None
-    return _pieces_of(stream)
+    place = row["study_instance_uid"], row["series_instance_uid"]
+    if place != (instance.study_uid, instance.series_uid):
+        return None
+    return archive.files.file_of(SimpleNamespace(**row))
 
 
 def _pieces_of(stream: IO[bytes]) -> Iterator[bytes]:

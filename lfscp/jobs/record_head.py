@@ -1,11 +1,15 @@
 """Reads the elements of an object that a directory record needs, in little memory.
 
-Rules: large elements are skipped. Reading ends at the pixels, or after a megabyte of small
-elements. A deflated dataset is inflated no further.
+Rules: large elements are skipped; an encapsulated document is named without its bytes, since it
+says what kind of record it is. Of a report only the items that modify its title are read. Reading
+ends at the pixels, or after a megabyte of small elements. A deflated dataset is inflated no
+further.
+Source: PS3.3 section F.5.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
@@ -21,7 +25,9 @@ from lfscp.dicom.encoding.elements import (
     UNDEFINED_LENGTH,
     Buffer,
     Encoding,
+    each_item,
     element_head,
+    elements,
     skip_undefined,
 )
 from lfscp.dicom.errors import DatasetError
@@ -36,6 +42,10 @@ _LARGE: Final = 1 << 16  # bytes of an element that is skipped
 _MAX: Final = 1 << 20  # bytes of all elements that are read
 _INFLATED: Final = 8 << 20  # bytes of a deflated dataset that are inflated
 _PIXELS: Final = 0x7FE00000
+_DOCUMENT: Final = 0x00420011
+_CONTENT: Final = 0x0040A730
+_RELATIONSHIP: Final = 0x0040A010
+_OF_TITLE: Final = b"HAS CONCEPT MOD"
 
 
 def read_record_head(instance: StoredInstance) -> Dataset:
@@ -79,12 +89,44 @@ def _small(dataset: Buffer, encoding: Encoding) -> Iterator[bytes]:
                 after = skip_undefined(dataset, value, end, inner or encoding)
         except DatasetError:
             return
-        size = after - at
-        if encoding.raw_tag(raw) >= _PIXELS or after > end:
+        tag, size = encoding.raw_tag(raw), after - at
+        if tag >= _PIXELS or after > end:
             return
-        if size <= _LARGE:
-            left -= size
-            if left < 0:
-                return
-            yield bytes(dataset[at:after])
+        small = dataset[at:after] if size <= _LARGE else b""
+        if tag == _CONTENT and inner is not None:
+            stop = after if length != UNDEFINED_LENGTH else after - 8
+            small = _of_title(dataset[at:value], dataset[value:stop], inner)
+        elif tag == _DOCUMENT and value - at == (12 if encoding.explicit else 8):
+            small = _without_value(dataset[at:value], encoding)
+        left -= len(small)
+        if left < 0:
+            return
+        yield bytes(small)
         at = after
+
+
+def _without_value(head: Buffer, encoding: Encoding, length: int = 0) -> bytes:
+    """The head of an element with another length, which has 32 bits."""
+    return bytes(head[:-4]) + length.to_bytes(4, encoding.byteorder)
+
+
+def _of_title(head: Buffer, content: Buffer, encoding: Encoding) -> bytes:
+    """The content items of a report that modify its title, as a sequence; nothing without any."""
+    item = struct.Struct("<HHL" if encoding.byteorder == "little" else ">HHL")
+    found = b""
+    try:
+        for begin, end in each_item(content, encoding):
+            if _modifies_title(content, begin, end, encoding):
+                if len(found) + end - begin > _LARGE:
+                    return b""
+                found += item.pack(0xFFFE, 0xE000, end - begin) + bytes(content[begin:end])
+    except DatasetError:
+        return b""
+    return _without_value(head, encoding, len(found)) + found if found else b""
+
+
+def _modifies_title(content: Buffer, begin: int, end: int, encoding: Encoding) -> bool:
+    for tag, value, stop, _ in elements(content, begin, end, encoding):
+        if tag >= _RELATIONSHIP:
+            return tag == _RELATIONSHIP and bytes(content[value:stop]).strip() == _OF_TITLE
+    return False

@@ -359,6 +359,34 @@ class TestMove:
         assert final.Status == 0x0000
         assert {uid: data for uid, (_, data) in there.objects.items()} == stored
 
+    @pytest.mark.parametrize("study", [STUDY, "1.2.826.0.1.99"])
+    def test_object_stored_again_meanwhile_is_sent_whole_if_it_is_in_the_same_study(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str
+    ) -> None:
+        with (
+            destination([(CT, [EXPLICIT])]) as there,
+            served(tmp_path, peers={"DEST": peer(there.port)}) as node,
+        ):
+            [known] = fill(node, 1)
+            select = node.archive.select
+            again = image(study=study, series=SERIES, ImageComments="longer " * 100 + "X")
+            again.SOPInstanceUID = known
+            stored = [b""]
+
+            def select_before(level: Level, keys: Any, *_: Any) -> Any:
+                found = list(select(level, keys))
+                if level is not Level.IMAGE:
+                    node.archive.delete(Level.IMAGE, known)
+                    stored[0] = node.store(again)
+                return found
+
+            monkeypatch.setattr(node.archive, "select", select_before)
+            *_, (final, _) = move(node, identifier())
+
+        is_there = study == STUDY
+        assert final.Status == (0x0000 if is_there else 0xA702)
+        assert [data for _, data in there.objects.values()] == (stored if is_there else [])
+
     def test_compressed_goes_as_it_is_to_whom_takes_it(self, tmp_path: Path) -> None:
         with (
             destination([(CT, [EXPLICIT, IMPLICIT, RLELossless])]) as there,

@@ -115,6 +115,21 @@ class StoredInstance:
     series_uid: str
 
 
+def is_as_selected(instance: StoredInstance) -> bool:
+    """Whether the file of an object that was selected a while ago is there, with its length.
+
+    The name of a file of this machine may have been given to other content since: of an object that
+    was deleted and stored again, or replaced twice.
+    """
+    path = instance.path
+    if not isinstance(path, Path):
+        return path.exists()
+    try:
+        return path.stat().st_size == instance.dataset_offset + instance.size
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """How much is in the archive; `size` is the bytes of all files."""

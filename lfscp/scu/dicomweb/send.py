@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.archive.store.received_objects import StoredInstance, is_as_selected
 from lfscp.scu.connection import NEVER, Flag
 from lfscp.scu.dicomweb.answer import Answer
 from lfscp.scu.dicomweb.peer import DICOMwebPeer
@@ -222,7 +222,7 @@ class _Sending:
 
     def _located(self, instance: StoredInstance) -> StoredInstance:
         """The instance; if its file has gone, the place where it is now, if there is one."""
-        if instance.path.exists():
+        if is_as_selected(instance):
             return instance
         return self._locate(instance) or instance
 

@@ -225,9 +225,12 @@ class _Retrieve:
     def _locate(self, instance: StoredInstance) -> StoredInstance | None:
         uids = {Level.IMAGE: [instance.sop_instance_uid]}
         try:
-            return next(iter(self.archive.select(Level.IMAGE, uids)), None)
+            found = next(iter(self.archive.select(Level.IMAGE, uids)), None)
         except OperationError:
             return None
+        place = instance.study_uid, instance.series_uid
+        is_there = found is not None and (found.study_uid, found.series_uid) == place
+        return found if is_there else None  # elsewhere it is not what was asked for
 
     def _final(self) -> SubOperationResponse:
         counters = self.counters

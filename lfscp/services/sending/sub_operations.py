@@ -15,7 +15,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from lfscp.archive.store.bucket.remote_object import RemoteObject
-from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.archive.store.received_objects import StoredInstance, is_as_selected
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.services import status
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MAX_FAILED_UIDS: Final = 100_000  # that a response lists; more are counted only
+_CHANGED: Final = "its file has changed since it was selected"
 _SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
 
 
@@ -112,7 +113,7 @@ class Sender:
         log_fields: the fields of every log line of this retrieve.
         priority: of the C-STORE requests, as the retrieve's (0 medium, 1 high, 2 low).
         may_decode: whether compressed objects may be decoded for the receiver.
-        locate: gives the place of an instance whose file has gone since it was selected.
+        locate: gives the place of an instance whose file is not as it was when it was selected.
         withheld: why an object may not be sent; empty if it may.
         look: called several times a second while an object is converted; raises CalledOffError
             to end that.
@@ -189,11 +190,13 @@ class Sender:
         reason = self.withheld(instance)
         if reason:
             return SubOperationOutcome.FAILED, reason, ""
-        if not instance.path.exists():
+        if not is_as_selected(instance):
             # Perhaps a newer copy has replaced it; else the attempt says what is wrong.
             found = self.locate(instance)
             if found is None:
                 self.bodies.close()  # what was made of an object that is gone is not sent
+                if instance.path.exists():
+                    return SubOperationOutcome.FAILED, _CHANGED, ""
             instance = found or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:

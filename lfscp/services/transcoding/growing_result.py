@@ -78,7 +78,7 @@ class GrowingResult:
         while True:
             while not self._wait_for(partial(self._has_more, at)):
                 look()
-            is_over = self._is_over
+            is_over, written = self._is_over, self._written
             if is_over and at == self._result().size:
                 return
             piece = self._read(at)
@@ -87,9 +87,17 @@ class GrowingResult:
                 yield piece
             elif is_over:
                 raise OSError(f"the result has {at} bytes, {self._result().size} are expected")
+            else:
+                self._await_again(at, written)
 
     def _has_more(self, at: int) -> bool:
         return self._is_over or self._written > at
+
+    def _await_again(self, at: int, written: int) -> None:
+        """The conversion has begun again: what was written is gone until it notes more."""
+        with self._changed:
+            if self._written == written:
+                self._written = min(at, written)
 
     def _read(self, at: int) -> bytes:
         """The next bytes; none if the conversion has just begun again."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.deidentification.deidentifier import Deidentifier
 from lfscp.deidentification.errors import DeidentificationRequestError, HeldBackError
@@ -25,6 +27,8 @@ from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import MAX_PACKED
 from lfscp.jobs.zipped import zipped
 from lfscp.services.deidentifying import deidentified
+from lfscp.web.actions.packages import streamed_zip
+from lfscp.web.actions.studies import still_there
 from lfscp.web.context import Web
 from lfscp.web.problems import Problem
 
@@ -74,22 +78,26 @@ def deidentified_zip(
         reason = f"a ZIP holds at most {MAX_PACKED:,} objects, and this study has more"
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
     held_back: Counter[str] = Counter()
-    files = _files(deidentifier, _looking(instances, look), held_back)
-    first = next(files, None)
+    files = _files(deidentifier, _looking(web, instances, look), held_back)
+    try:
+        first = next(files, None)
+    except OSError as error:
+        raise ArchiveError("read an object", error.strerror or str(error)) from None
     if first is None:
         reason = _told(held_back) or "its objects are gone"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"no object is let out: {reason}")
     content = zipped(itertools.chain([first], files, _note(held_back)))
-    headers = {"Content-Disposition": 'attachment; filename="deidentified.zip"'}
-    return StreamingResponse(content, media_type="application/zip", headers=headers)
+    return streamed_zip(content, "deidentified")
 
 
 def _looking(
-    instances: Iterable[StoredInstance], look: Callable[[], None]
+    web: Web, instances: Iterable[StoredInstance], look: Callable[[], None]
 ) -> Iterator[StoredInstance]:
+    """The objects as they are in the archive now, without those that were deleted."""
     for instance in instances:
         look()
-        yield instance
+        with suppress(FileNotFoundError):
+            yield still_there(web, instance)
 
 
 def _files(
@@ -103,7 +111,7 @@ def _files(
                 yield f"{folder}/{found.sop_instance_uid}.dcm", found.file()
         except HeldBackError as error:
             held_back[error.reason] += 1
-        except OSError:
+        except FileNotFoundError:
             continue  # it was deleted in the meantime
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from errno import ENOENT
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Query
 from sqlalchemy import Connection
@@ -14,13 +17,16 @@ from sqlalchemy import Connection
 from lfscp.archive.index.browsing import browse, study_pages
 from lfscp.archive.index.browsing.study_filter import StudyFilter
 from lfscp.archive.index.labels import LabelError, add_label, checked_label, remove_label
+from lfscp.archive.store.bucket.remote_object import RemoteObject
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.received_objects import StoredInstance, is_as_selected
 from lfscp.dicom.values.attributes import Level
 from lfscp.observe import audit
 from lfscp.services.audit_events import patients_of
 from lfscp.web.actions import cursors
 from lfscp.web.actions.study_query import keys_of
 from lfscp.web.context import Web
+from lfscp.web.imaging.errors import MissingFileError
 from lfscp.web.problems import Problem, not_found
 
 Key = Annotated[
@@ -28,6 +34,7 @@ Key = Annotated[
     Query(ge=0, le=cursors.MAX, description="`key` of the row, if several have this UID."),
 ]
 
+T = TypeVar("T")
 PATIENT_CURSOR: Final = (str, int)  # types of the values of a cursor
 INSTANCE_CURSOR: Final = (int, int)
 
@@ -39,6 +46,63 @@ def file_of(web: Web, row: dict[str, Any]) -> StoredFile:
         row: from `instance_row`.
     """
     return web.archive.files.file_of(SimpleNamespace(**row))
+
+
+def of_file(
+    web: Web, instance_uid: str, how: str, read: Callable[[StoredFile], T]
+) -> tuple[dict[str, Any], T]:
+    """What is read of the file of an instance, which is noted as seen; its row comes first.
+
+    Of one that was replaced just now it is read again, by the row that there is now.
+
+    Args:
+        how: it is seen, for the audit trail.
+    Raises:
+        Problem: it does not exist.
+        Exception: what `read` raises.
+    """
+    row = instance_row(web, instance_uid)
+    web.views.note(row["study_instance_uid"], how, row["study_key"])
+    try:
+        return row, read(file_of(web, row))
+    except (FileNotFoundError, MissingFileError):
+        row = instance_row(web, instance_uid)
+        return row, read(file_of(web, row))
+
+
+def still_there(web: Web, instance: StoredInstance) -> StoredInstance:
+    """An object that was selected a while ago, as it is in the archive now.
+
+    Of a file of this machine it is enough that it is there, with the same length. An object in a
+    bucket may have copies here although another node has deleted it.
+
+    Raises:
+        FileNotFoundError: it was deleted, or is in another study or series now.
+    """
+    if isinstance(instance.path, Path) and is_as_selected(instance):
+        return instance
+    row = web.archive.index.lookups.instance_row(instance.sop_instance_uid)
+    if row is None or _place_of(row) != (instance.study_uid, instance.series_uid):
+        raise FileNotFoundError(ENOENT, "the object was deleted meanwhile", str(instance.path))
+    file = file_of(web, row)
+    if _is_same(file, instance.path):
+        return instance  # the list that it stands in reads the next ones ahead
+    return replace(
+        instance,
+        path=file,
+        **{each: row[each] for each in ("transfer_syntax_uid", "dataset_offset", "size")},
+    )
+
+
+def _place_of(row: dict[str, Any]) -> tuple[str, str]:
+    return row["study_instance_uid"], row["series_instance_uid"]
+
+
+def _is_same(one: StoredFile, other: StoredFile) -> bool:
+    """Whether it is the same version of an object in a bucket."""
+    if isinstance(one, RemoteObject) and isinstance(other, RemoteObject):
+        return one.identity == other.identity
+    return False
 
 
 def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.web.actions.studies import file_of, instance_row
+from lfscp.web.actions.studies import of_file
 from lfscp.web.context import Context, PictureTurn, Web
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.geometry import SpacingSource
@@ -21,6 +22,7 @@ from lfscp.web.rendering.responses import no_picture, response_of
 router = APIRouter(
     prefix="/api/instances/{instance_uid}", tags=["pictures"], dependencies=[PictureTurn]
 )
+T = TypeVar("T")
 THUMBNAIL_EDGE: Final = 192
 MAX: Final = 1e12  # of a window: no stored value is larger; keeps out infinity and NaN
 _CACHED: Final = "private, max-age=300"
@@ -77,11 +79,9 @@ def picture(
     frame: Annotated[int, Query(ge=1, description="Counted from 1.")] = 1,
 ) -> PictureOut:
     """Describe an object's pictures: frames, size, window, overlays, frame times."""
-    path = _path_of(web, instance_uid)
-    try:
-        found, fitting = web.renderer.describe(path, instance_uid, frame - 1)
-    except NoPictureError as error:
-        raise no_picture(error) from None
+    found, fitting = _seen(
+        web, instance_uid, lambda file: web.renderer.describe(file, instance_uid, frame - 1)
+    )
     shown, place = found.window or fitting, found.geometry
     return PictureOut(
         frames=found.frames,
@@ -138,11 +138,9 @@ def values(web: Context, instance_uid: str, number: int) -> Response:
     center, width, VOI LUT Function. If `Frame-Overlays` is 1, one bit a pixel follows the values,
     the lowest bit first: whether an overlay covers it.
     """
-    try:
-        path = _path_of(web, instance_uid)
-        found, about = web.renderer.values(path, instance_uid, number - 1)
-    except NoPictureError as error:
-        raise no_picture(error) from None
+    found, about = _seen(
+        web, instance_uid, lambda file: web.renderer.values(file, instance_uid, number - 1)
+    )
     headers = {"Cache-Control": _CACHED, **_headers(about)}
     return response_of(found, "application/octet-stream", headers)
 
@@ -175,15 +173,14 @@ def thumbnail(web: Context, instance_uid: str) -> Response:
     return _rendered(web, instance_uid, Wanted(None, edge=THUMBNAIL_EDGE))
 
 
-def _path_of(web: Web, instance_uid: str) -> StoredFile:
-    row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "picture", row["study_key"])
-    return file_of(web, row)
+def _seen(web: Web, instance_uid: str, render: Callable[[StoredFile], T]) -> T:
+    """What is rendered of an object's file."""
+    try:
+        return of_file(web, instance_uid, "picture", render)[1]
+    except NoPictureError as error:
+        raise no_picture(error) from None
 
 
 def _rendered(web: Web, instance_uid: str, wanted: Wanted) -> Response:
-    try:
-        found = web.renderer.render(_path_of(web, instance_uid), instance_uid, wanted)
-    except NoPictureError as error:
-        raise no_picture(error) from None
+    found = _seen(web, instance_uid, lambda file: web.renderer.render(file, instance_uid, wanted))
     return response_of(found, MEDIA_TYPES[wanted.encoding], {"Cache-Control": _CACHED})

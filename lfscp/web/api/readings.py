@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from lfscp.web.actions.studies import file_of, instance_row
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.web.actions.studies import of_file
 from lfscp.web.context import Context, PictureTurn, Web
 from lfscp.web.documents.waveforms import MAX_GROUPS, MAX_POINTS
 from lfscp.web.imaging.errors import NoPictureError
-from lfscp.web.problems import Problem
+from lfscp.web.rendering.renderer import Rendered
 from lfscp.web.rendering.responses import no_picture, response_of
 
 router = APIRouter(
@@ -87,23 +89,15 @@ class CurvesOut(BaseModel):
 @router.get("/report", response_model=ReportOut)
 def report(web: Context, instance_uid: str) -> Response:
     """A structured report as text."""
-    row = _seen(web, instance_uid, "report")
-    try:
-        found = web.renderer.report(file_of(web, row), instance_uid)
-    except NoPictureError as error:
-        raise _refusal(error) from None
-    return response_of(found, _JSON)
+    return _read(web, instance_uid, "report", lambda file: web.renderer.report(file, instance_uid))
 
 
 @router.get("/waveforms", response_model=WaveformsOut)
 def waveforms(web: Context, instance_uid: str) -> Response:
     """The groups of an object's waveforms, and what is noted on them."""
-    row = _seen(web, instance_uid, "waveforms")
-    try:
-        found = web.renderer.waveforms(file_of(web, row), instance_uid)
-    except NoPictureError as error:
-        raise _refusal(error) from None
-    return response_of(found, _JSON)
+    return _read(
+        web, instance_uid, "waveforms", lambda file: web.renderer.waveforms(file, instance_uid)
+    )
 
 
 @router.get("/waveforms/{number}", response_model=CurvesOut)
@@ -116,20 +110,21 @@ def curves(  # noqa: PLR0913, RUF100 - a parameter each
     points: Annotated[int, Query(ge=2, le=MAX_POINTS, description="At most.")] = 5000,
 ) -> Response:
     """The curves of one group, in the units of its channels."""
-    row = _seen(web, instance_uid, "waveforms")
     wanted = {"group": number - 1, "start_s": start, "seconds": seconds, "points": points}
+    return _read(
+        web,
+        instance_uid,
+        "waveforms",
+        lambda file: web.renderer.curves(file, instance_uid, **wanted),
+    )
+
+
+def _read(
+    web: Web, instance_uid: str, how: str, read: Callable[[StoredFile], Rendered]
+) -> Response:
+    """What is read of an object's file."""
     try:
-        found = web.renderer.curves(file_of(web, row), instance_uid, **wanted)
+        _, found = of_file(web, instance_uid, how, read)
     except NoPictureError as error:
-        raise _refusal(error) from None
+        raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
     return response_of(found, _JSON)
-
-
-def _seen(web: Web, instance_uid: str, what: str) -> dict[str, Any]:
-    row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], what, row["study_key"])
-    return row
-
-
-def _refusal(error: NoPictureError) -> Problem:
-    return no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY)

@@ -12,6 +12,7 @@ from fastapi import Path as InPath
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.browsing import browse, study_pages
 from lfscp.archive.index.browsing.study_filter import StudyFilter
 from lfscp.archive.index.browsing.text_search import require_short_words
@@ -27,8 +28,8 @@ from lfscp.web.actions.studies import (
     PATIENT_CURSOR,
     Key,
     delete,
-    file_of,
     instance_row,
+    of_file,
     selected,
     series_row,
     set_label,
@@ -49,6 +50,7 @@ from lfscp.web.api.models import (
     StudiesOut,
     StudyOut,
 )
+from lfscp.web.api.opened_file import OpenedFile
 from lfscp.web.client_watch import Watch
 from lfscp.web.context import Context, PictureTurn
 from lfscp.web.imaging.errors import MISSING, NoPictureError
@@ -241,11 +243,12 @@ def instance_elements(
 
     If there are more elements, the header `Link` names the next page.
     """
-    row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     try:
-        found, following = web.renderer.elements(
-            file_of(web, row), instance_uid, first, MAX_ELEMENTS
+        _, (found, following) = of_file(
+            web,
+            instance_uid,
+            "elements",
+            lambda file: web.renderer.elements(file, instance_uid, first, MAX_ELEMENTS),
         )
     except NoPictureError as error:
         raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
@@ -268,14 +271,16 @@ def instance_zip(web: Context, watch: Watch, instance_uid: str) -> StreamingResp
 @router.get("/instances/{instance_uid}/file", response_class=FileResponse)
 def instance_file(web: Context, instance_uid: str) -> FileResponse:
     """The DICOM file as it is stored."""
-    row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "file", row["study_key"])
-    path = file_of(web, row)
-    if not path.is_file():  # perhaps it was replaced since the row was read
-        path = file_of(web, instance_row(web, instance_uid))
-    if not path.is_file():
-        raise Problem(410, MISSING)
-    return FileResponse(path, media_type="application/dicom", filename=f"{instance_uid}.dcm")
+    name = f"{instance_uid}.dcm"
+    try:
+        _, answer = of_file(
+            web, instance_uid, "file", lambda file: OpenedFile(file, "application/dicom", name)
+        )
+    except FileNotFoundError:
+        raise Problem(410, MISSING) from None
+    except OSError as error:
+        raise ArchiveError("read the object", error.strerror or str(error)) from None
+    return answer
 
 
 @router.delete("/patients/{key}")

@@ -6,7 +6,7 @@ of one instance are made each time. In what is kept, a byte stands for the URL o
 in no UTF-8.
 
 An object that cannot be read is left out, and the log says so. Then nothing is kept, since it may
-be read the next time.
+be read the next time. One that was replaced just now is read again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from lfscp.archive.index.browsing import browse
 from lfscp.archive.store.partial_dataset import read_heads
+from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.metadata import metadata_of
@@ -31,6 +32,7 @@ from lfscp.dicom.models.repeated_elements import Written
 from lfscp.dicom.values.attributes import LEVELS
 from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.observe.logging import get_logger
+from lfscp.web.actions.studies import still_there
 from lfscp.web.dicomweb.addresses import PREFIX, base_url, require_uid, retrieve_url
 from lfscp.web.dicomweb.answering import Asked, Endpoint, Handler, Streamed
 from lfscp.web.dicomweb.model_forms import DICOM_XML, form_of
@@ -40,6 +42,7 @@ from lfscp.web.problems import not_found
 
 LOG: Final = get_logger("lfscp.web")
 router = APIRouter(include_in_schema=False)
+Found = StoredDataset | OSError | DatasetError
 _NO_INSTANCES: Final = "0|"  # begins a version then
 _BASE: Final = b"\xff"  # stands for the URL of DICOMweb; in text, its surrogate
 _BASE_AS_TEXT: Final = _BASE.decode("utf-8", "surrogateescape")
@@ -127,7 +130,7 @@ def _made(asked: Asked, uids: Sequence[str], left_out: list[str]) -> Iterator[by
             _BASE_AS_TEXT, each.study_uid, each.series_uid, each.sop_instance_uid
         )
         try:
-            text = _text(found, location, written)
+            text = _text(asked, each, found, location, written)
         except (OSError, DatasetError) as error:
             LOG.warning(
                 "object left out of metadata",
@@ -139,7 +142,21 @@ def _made(asked: Asked, uids: Sequence[str], left_out: list[str]) -> Iterator[by
         yield text.encode("utf-8", "surrogateescape") + b"\n"
 
 
-def _text(found: StoredDataset | OSError | DatasetError, location: str, written: Written) -> str:
+def _text(
+    asked: Asked, instance: StoredInstance, found: Found, location: str, written: Written
+) -> str:
+    """The metadata of one instance; raises OSError, DatasetError."""
+    try:
+        return _text_of(found, location, written)
+    except (OSError, DatasetError):
+        now = still_there(asked.web, instance)
+        if now is instance:
+            raise
+    [(_, found)] = read_heads([now])
+    return _text_of(found, location, written)
+
+
+def _text_of(found: Found, location: str, written: Written) -> str:
     if not isinstance(found, StoredDataset):
         raise found
     return metadata_of(found.content, found.encoding, location, written)

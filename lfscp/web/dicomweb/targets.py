@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from errno import ENOENT
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
-from lfscp.archive.store.bucket.remote_object import RemoteObject
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions.studies import file_of, instance_row
-from lfscp.web.context import Web
 from lfscp.web.dicomweb.addresses import require_uid
 from lfscp.web.dicomweb.answering import Asked
 from lfscp.web.problems import not_found
@@ -30,6 +29,7 @@ class Instance:
         version: changes when other content takes its place.
         row: its values in the index.
         study_key: of the row of its study.
+        size: bytes of its dataset.
     """
 
     sop_class_uid: str
@@ -40,6 +40,22 @@ class Instance:
     version: str
     row: Sequence[Any]
     study_key: int
+    size: int
+
+    def open(self) -> IO[bytes]:
+        """Open its file.
+
+        Raises:
+            FileNotFoundError: it is not there, or its name was given to other content.
+            OSError: it cannot be read.
+        """
+        file = self.file.open("rb")
+        if isinstance(self.file, Path):
+            if os.fstat(file.fileno()).st_size == self.dataset_offset + self.size:
+                return file
+            file.close()
+            raise FileNotFoundError(ENOENT, "the object was replaced", str(self.file))
+        return file
 
 
 def instance_of(asked: Asked) -> Instance:
@@ -68,41 +84,12 @@ def instance_at(asked: Asked, study_uid: str, series_uid: str, instance_uid: str
         _version(row),
         tuple(row.values()),
         row["study_key"],
+        row["size"],
     )
 
 
 def _version(row: dict[str, Any]) -> str:
     return "|".join(str(row[each]) for each in ("id", "path", "digest", "size", "received_at"))
-
-
-def still_there(web: Web, instance: StoredInstance) -> StoredInstance:
-    """An object that was selected a while ago, as it is in the archive now.
-
-    Of a file of this machine it is enough that it is there: its name is never used again. An object
-    in a bucket may have copies here although another node has deleted it.
-
-    Raises:
-        FileNotFoundError: it was deleted.
-    """
-    if isinstance(instance.path, Path) and instance.path.exists():
-        return instance
-    row = web.archive.index.lookups.instance_row(instance.sop_instance_uid)
-    if row is None:
-        raise FileNotFoundError(ENOENT, "the object was deleted meanwhile", str(instance.path))
-    file = file_of(web, row)
-    if _is_same(file, instance.path):
-        return instance  # the list that it stands in reads the next ones ahead
-    return replace(
-        instance,
-        path=file,
-        **{each: row[each] for each in ("transfer_syntax_uid", "dataset_offset", "size")},
-    )
-
-
-def _is_same(one: StoredFile, other: StoredFile) -> bool:
-    if isinstance(one, RemoteObject) and isinstance(other, RemoteObject):
-        return one.identity == other.identity
-    return one == other
 
 
 @dataclass(frozen=True, slots=True)

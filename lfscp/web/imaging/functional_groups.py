@@ -20,7 +20,8 @@ from pydicom.tag import BaseTag, Tag
 
 # The VRs of values that neither a character set nor another element has a part in.
 _ALONE: Final = frozenset({"CS", "DS", "FD", "FL", "IS", "SL", "SS", "UI", "UL", "US"})
-_MAX_KNOWN: Final = 128  # bytes of a value
+_MAX_KNOWN: Final = 128  # bytes of a value,
+_MAX_PARTS: Final = 8  # and values in it: each takes 400 bytes of memory
 _EMPTY: Final = Dataset()
 _VOI: Final = ("FrameVOILUTSequence",)
 _VALUES: Final = ("PixelValueTransformationSequence",)
@@ -73,13 +74,20 @@ def _known(element: RawDataElement) -> Any:
     written, vr = element.value, element.VR or _vr_of(element.tag)
     if vr not in _ALONE or not written or len(written) > _MAX_KNOWN:
         return None
+    if written.count(b"\\") >= _MAX_PARTS:
+        return None
     return _converted(element.tag, vr, bytes(written), element.is_little_endian)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _converted(tag: BaseTag, vr: str, written: bytes, is_little: bool) -> Any:
     element = RawDataElement(tag, vr, len(written), written, 0, False, is_little)
     return convert_raw_data_element(element).value
+
+
+def forget_values() -> None:
+    """Free the memory of the values that were asked for last."""
+    _converted.cache_clear()
 
 
 @lru_cache(maxsize=1024)

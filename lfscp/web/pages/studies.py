@@ -104,13 +104,15 @@ def instance(
     request: Request, web: Context, instance_uid: str, first: Annotated[int, Query(ge=0)] = 0
 ) -> Response:
     """Show the elements of one instance, some at a time."""
-    row = studies.instance_row(web, instance_uid)
-    file = studies.file_of(web, row)
     try:
-        found, following = web.renderer.elements(file, instance_uid, first, PAGE_ELEMENTS)
+        row, (found, following) = studies.of_file(
+            web,
+            instance_uid,
+            "elements",
+            lambda file: web.renderer.elements(file, instance_uid, first, PAGE_ELEMENTS),
+        )
     except NoPictureError as error:
         raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
-    web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     return render(
         request,
         "instance.html",

@@ -29,6 +29,7 @@ from lfscp.web.documents.report import report
 from lfscp.web.documents.waveforms import curves, groups
 from lfscp.web.imaging.errors import NoPictureError, Omission
 from lfscp.web.imaging.frames import Frame, to_display, window_around
+from lfscp.web.imaging.functional_groups import forget_values
 from lfscp.web.imaging.object_header import read_header
 from lfscp.web.imaging.room import Room, shown_bytes
 from lfscp.web.imaging.stored_values import has_stored_values, stored_values
@@ -114,6 +115,7 @@ class Memory:
         """Forget all of them."""
         self._headers.clear()
         self._frames.clear()
+        forget_values()
         self._held = 0
         self._passing = None
 

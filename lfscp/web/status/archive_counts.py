@@ -71,9 +71,10 @@ class ArchiveCounts:
             None if it was never counted, and that takes more than FIRST_WAIT_S.
         """
         if self._is_due():
-            behind = self._count_behind()
-            if self._counted is None or self._took_s <= QUICK_S:
-                behind.join(FIRST_WAIT_S)
+            with suppress(RuntimeError):  # the system has no thread left
+                behind = self._count_behind()
+                if self._counted is None or self._took_s <= QUICK_S:
+                    behind.join(FIRST_WAIT_S)
         if self._counted is None:
             return None
         return Lately(self._counted, self._at_ms, self._is_due())
@@ -82,10 +83,12 @@ class ArchiveCounts:
         return time.monotonic() >= self._again_at  # which is so before the first time
 
     def _count_behind(self) -> threading.Thread:
+        """The thread that counts; raises RuntimeError if the system starts none."""
         with self._beginning:
             if self._behind is None or not self._behind.is_alive():
-                self._behind = threading.Thread(target=self._count, name="lfscp-count", daemon=True)
-                self._behind.start()
+                behind = threading.Thread(target=self._count, name="lfscp-count", daemon=True)
+                behind.start()
+                self._behind = behind
             return self._behind
 
     def _count(self) -> None:

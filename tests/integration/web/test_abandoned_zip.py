@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,20 @@ def test_the_place_is_free_once_the_client_has_left(
         assert status == 200
     finally:
         over.set()
+
+
+def test_a_zip_that_lacks_an_object_does_not_look_whole(
+    address: tuple[str, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    [last] = tmp_path.rglob(f"1.2.3.1.{OBJECTS - 1}.dcm")
+    last.unlink()
+    last.symlink_to(last)  # it cannot be opened
+    with closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
+        connection.request("GET", "/api/studies/1.2.3/zip")
+        with connection.getresponse() as answer:
+            assert answer.status == 200
+            with pytest.raises(http.client.IncompleteRead):
+                answer.read()
+    said = capfd.readouterr().err
+    assert said.count("answer broken off") == 1
+    assert "Traceback" not in said

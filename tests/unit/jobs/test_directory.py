@@ -105,7 +105,8 @@ def test_an_object_of_no_patient_is_listed_at_the_root(tmp_path: Path) -> None:
         HangingProtocolName="A",
         HangingProtocolDescription="B",
         HangingProtocolLevel="SITE",
-        HangingProtocolCreator="C",
+        SpecificCharacterSet="ISO_IR 192",
+        HangingProtocolCreator="Müller",
         HangingProtocolCreationDateTime="20260101120000",
         HangingProtocolDefinitionSequence=[definition],
         NumberOfPriorsReferenced=0,
@@ -115,6 +116,8 @@ def test_an_object_of_no_patient_is_listed_at_the_root(tmp_path: Path) -> None:
     assert add(directory, protocol) == "HA000000"
     assert add(directory, head(2)) == "PT000001/ST000000/SE000000/IM000000"
     assert len(read(directory, tmp_path)) == 2
+    [first, *_] = dcmread(tmp_path / "DICOMDIR").DirectoryRecordSequence
+    assert first.HangingProtocolCreator == "Müller"
 
 
 def test_an_object_that_cannot_be_encoded_leaves_no_record_behind(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from lfscp.archive.archive import Archive
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import _MAKING, PackageError, package
 from lfscp.jobs.record_head import read_record_head
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
@@ -215,3 +216,40 @@ def test_one_directory_is_made_at_a_time(tmp_path: Path) -> None:
             zipfile.ZipFile(io.BytesIO(b"".join(each))).namelist() for each in (first, second)
         ]
         assert names == [["DICOMDIR", "PT000000/ST000000/SE000000/IM000000"]] * 2
+
+
+def test_an_object_that_is_replaced_after_the_directory_was_made_is_the_new_one(
+    tmp_path: Path,
+) -> None:
+    with Archive.open(tmp_path / "archive", durability="os", duplicates="replace") as archive:
+        for number in (1, 2):
+            archive.store(received(number))
+        pieces = package(archive, ["1.2.3"])
+        archive.store(received(2, SeriesDescription="new"))
+        with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as file:
+            objects = [dcmread(file.open(name)) for name in file.namelist()[1:]]
+
+    assert [each.get("SeriesDescription") for each in objects] == [None, "new"]
+
+
+def test_one_that_is_another_patient_s_by_then_is_left_out(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "archive", durability="os") as archive:
+        for number in (1, 2):
+            archive.store(received(number))
+        pieces = package(archive, ["1.2.3"])
+        archive.delete(Level.IMAGE, "1.2.3.1.2")
+        archive.store(received(2, PatientID="P2", PatientName="Roe^Richard"))
+        with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as file:
+            assert len(file.namelist()) == 2
+
+
+def test_a_zip_breaks_off_if_an_object_cannot_be_read(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "archive", durability="os") as archive:
+        archive.store(received(1))
+        [stored] = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
+        pieces = package(archive, ["1.2.3"])
+        path = Path(stored.path)
+        path.unlink()
+        path.symlink_to(path)
+        with pytest.raises(OSError, match="symbolic links"):
+            b"".join(pieces)

@@ -8,7 +8,9 @@ import zipfile
 import pytest
 from fastapi.testclient import TestClient
 from pydicom import dcmread
+from starlette.requests import ClientDisconnect
 
+from lfscp.dicom.values.attributes import Level
 from tests.support.web_objects import CT_STUDY, LOOP_STUDY
 
 KEY = "the secret of the project"
@@ -38,6 +40,20 @@ def test_a_study_comes_as_a_zip_without_the_people(filled: TestClient) -> None:
             assert row["study_instance_uid"].encode() not in content
     assert unpacked(filled.post(PATH, json={"key": KEY})) == files
     assert unpacked(filled.post(PATH, json={})).keys().isdisjoint(files)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_zip_that_lacks_an_object_does_not_look_whole(filled: TestClient, place: int) -> None:
+    archive = filled.app.state.web.archive
+    found = list(archive.select(Level.STUDY, {Level.STUDY: [CT_STUDY]}))
+    path = found[place].path
+    path.unlink()
+    path.symlink_to(path)  # it cannot be opened
+    try:
+        answer = filled.post(PATH, json={})
+    except ClientDisconnect:  # the test's client has it from the application
+        return
+    assert answer.status_code == 503 or not zipfile.is_zipfile(io.BytesIO(answer.content))
 
 
 def test_options_are_used(filled: TestClient) -> None:

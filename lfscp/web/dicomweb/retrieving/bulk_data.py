@@ -133,7 +133,7 @@ def _answer(
     with refusing("the object cannot be read"), ExitStack() as opened:
         is_part = "range" in asked.request.headers
         parts = _in_parts(instance) if is_part else None
-        value = _value(instance, path, parts or opened.enter_context(instance.file.open("rb")))
+        value = _value(instance, path, parts or opened.enter_context(instance.open()))
         form = f"{path}|{media_type}|{is_multipart}"
         headers = asked.require_changed(f"{instance.version}|{form}")
         if not is_multipart:

@@ -128,7 +128,7 @@ def _in_parts(instance: Instance, numbers: Sequence[int]) -> StoredFrames | None
 
 
 def _open(instance: Instance, opened: ExitStack) -> StoredFrames:
-    file = opened.enter_context(instance.file.open("rb"))
+    file = opened.enter_context(instance.open())
     return StoredFrames(file, instance.transfer_syntax_uid, instance.dataset_offset)
 
 

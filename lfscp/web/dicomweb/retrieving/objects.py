@@ -35,10 +35,11 @@ from lfscp.services.transcoding.decoding import TARGETS, needs_codec
 from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE
 from lfscp.services.transcoding.growing_result import GrowingResult
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
+from lfscp.web.actions.studies import still_there
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
 from lfscp.web.dicomweb.pieces import GATHERED, Piece, Sent, spliced
-from lfscp.web.dicomweb.targets import Target, still_there, target_of
+from lfscp.web.dicomweb.targets import Target, target_of
 from lfscp.web.dicomweb.warning_header import warning_headers
 from lfscp.web.security.sent_files import FileSpan, sent_files
 

@@ -22,6 +22,7 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicomweb.media_types import is_video
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.stored_frames import StoredFrames
+from lfscp.web.actions.studies import still_there
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, FileMissing, Streamed, refusing
 from lfscp.web.dicomweb.pieces import AT_ONCE, AtOnce
@@ -118,7 +119,7 @@ def _moving(asked: Asked, instance: Instance, rendering: Rendering) -> Response 
     try:
         described, _ = asked.web.renderer.describe(instance.file, uid)
     except NoPictureError as error:
-        raise no_picture(error, HTTPStatus.NOT_ACCEPTABLE) from None
+        raise _refusal(error) from None
     if described.frames == 1:
         return None
     if described.frames > MAX_FRAMES:
@@ -204,7 +205,7 @@ def pictures_of(
 def _require(instance: Instance, numbers: Sequence[int]) -> None:
     if numbers:
         with ExitStack() as opened:
-            file = opened.enter_context(instance.file.open("rb"))
+            file = opened.enter_context(instance.open())
             syntax, offset = instance.transfer_syntax_uid, instance.dataset_offset
             stored = StoredFrames(file, syntax, offset)
             for number in numbers:
@@ -214,10 +215,14 @@ def _require(instance: Instance, numbers: Sequence[int]) -> None:
 def _drawn(asked: Asked, file: StoredFile, uid: str, picture: Picture) -> Rendered:
     try:
         return asked.web.renderer.render(file, uid, picture)
-    except MissingFileError as error:
-        raise FileMissing(HTTPStatus.NOT_ACCEPTABLE, str(error)) from None
     except NoPictureError as error:
-        raise no_picture(error, HTTPStatus.NOT_ACCEPTABLE) from None
+        raise _refusal(error) from None
+
+
+def _refusal(error: NoPictureError) -> Problem:
+    if isinstance(error, MissingFileError):
+        return FileMissing(HTTPStatus.NOT_ACCEPTABLE, str(error))
+    return no_picture(error, HTTPStatus.NOT_ACCEPTABLE)
 
 
 def _sent(asked: Asked, found: Rendered, media_type: str, headers: dict[str, str]) -> Response:
@@ -287,16 +292,28 @@ def _pictures(asked: Asked, target: Target, picture: Picture) -> Iterator[Part]:
     count = 0
     for each in target.instances:
         try:
-            found = asked.web.renderer.render(
-                each.path, each.sop_instance_uid, replace(picture, frame=None)
-            )
+            found = _drawn_now(asked, each, replace(picture, frame=None))
         except PictureRefusedError as error:
             if not count:
                 raise no_picture(error) from None
             raise
-        except NoPictureError:
+        except (NoPictureError, FileNotFoundError):
             continue
         count += 1
         yield Part(MEDIA_TYPES[picture.encoding], found.pieces())
     if not count:
         raise Problem(HTTPStatus.NOT_ACCEPTABLE, "there is nothing to render")
+
+
+def _drawn_now(asked: Asked, instance: StoredInstance, picture: Picture) -> Rendered:
+    """The picture of an object that was selected a while ago, as it is in the archive now.
+
+    Raises:
+        NoPictureError: it has none.
+        FileNotFoundError: it was deleted.
+    """
+    render, uid = asked.web.renderer.render, instance.sop_instance_uid
+    try:
+        return render(still_there(asked.web, instance).path, uid, picture)
+    except MissingFileError:  # it was replaced just now
+        return render(still_there(asked.web, instance).path, uid, picture)

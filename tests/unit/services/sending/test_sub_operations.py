@@ -195,3 +195,36 @@ def test_without_a_context_nothing_is_sent() -> None:
 
     assert outcome is SubOperationOutcome.FAILED
     assert association.requests == []
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredInstance:
+    path = tmp_path / "1.2.3.dcm"
+    path.write_bytes(bytes(1336))
+    return replace(INSTANCE, path=path)
+
+
+def test_a_file_whose_name_was_given_to_other_content_is_looked_for(stored: StoredInstance) -> None:
+    Path(stored.path).write_bytes(bytes(2000))  # it was deleted and stored again
+    now = replace(stored, dataset_offset=400, size=1600)
+    association = FakeAssociation(0x0000)
+    sender = replace(SENDER, locate=lambda _: now)
+
+    assert sender.send(association, accepted(), stored) is SubOperationOutcome.COMPLETED
+    assert [each.body for each in association.requests] == [FileSlice(stored.path, 400, 1600)]
+
+
+def test_no_part_of_a_changed_file_is_sent(stored: StoredInstance) -> None:
+    Path(stored.path).write_bytes(bytes(2000))
+    association = FakeAssociation(0x0000)
+
+    attempt = SENDER.attempt(association, accepted(), stored)
+
+    assert attempt == (SubOperationOutcome.FAILED, "its file has changed since it was selected")
+    assert association.requests == []
+
+
+def test_a_file_that_is_as_it_was_is_not_looked_for(stored: StoredInstance) -> None:
+    sender = replace(SENDER, locate=lambda _: pytest.fail("it is there"))
+
+    assert sender.send(FakeAssociation(0x0000), accepted(), stored) is SubOperationOutcome.COMPLETED

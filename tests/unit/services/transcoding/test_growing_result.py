@@ -159,6 +159,34 @@ def test_one_that_gives_up_while_it_waits_too(tmp_path: Path) -> None:
     assert until(lambda: writer.has_ended)
 
 
+def test_a_reader_behind_waits_while_the_conversion_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GaveUpError(Exception):
+        pass
+
+    def give_up() -> None:
+        raise GaveUpError
+
+    reads = 0
+
+    def read(descriptor: int, size: int, at: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        assert reads < 100, "it reads again and again"
+        return pread(descriptor, size, at)
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", read)
+    with growing(Writer(tmp_path), nothing) as result:
+        assert isinstance(result, GrowingResult)
+        pieces = result.pieces(give_up)
+        next(pieces)
+        os.truncate(tmp_path / "result", 0)
+        with pytest.raises(GaveUpError):
+            next(pieces)
+
+
 def test_without_a_thread_it_is_converted_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,3 +98,17 @@ def test_a_count_that_fails_is_tried_again(archive, monkeypatch):
         failing.setattr(archive, "statistics", fail)
         assert counts.lately() is None
     assert counts.lately().statistics.instances == 1
+
+
+def test_without_a_thread_the_last_count_is_shown(archive, monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    counts = ArchiveCounts(archive)
+    counts.now()
+    archive.now += archive_counts.COUNTED_FOR_S
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert counts.lately().statistics.instances == 1
+        assert ArchiveCounts(archive).lately() is None
+    assert counts.lately().statistics.instances == 2
