@@ -295,15 +295,23 @@ def attacker(attack: Attack, first: int) -> None:
             kinds[turn % len(kinds)](attack)
 
 
+def _received(connection: socket.socket, size: int) -> bytes:
+    """So many bytes; ConnectionError if the server was killed before it had sent them."""
+    received = connection.recv(size, socket.MSG_WAITALL)
+    if len(received) < size:
+        raise ConnectionError(f"{len(received)} of {size} bytes")
+    return received
+
+
 class EvilPeer(Listening):
     """A DICOM server whose one answer to a query never ends."""
 
     def answer(self, connection: socket.socket) -> None:
         """Take the association and the query, then send matches for ever."""
-        head = connection.recv(6, socket.MSG_WAITALL)
-        length = struct.unpack(">BxI", head)[1]
-        connection.sendall(wire.accept_rq(connection.recv(length, socket.MSG_WAITALL)))
-        context_id = connection.recv(10000)[10]
+        length = struct.unpack(">BxI", _received(connection, 6))[1]
+        connection.sendall(wire.accept_rq(_received(connection, length)))
+        context_id = _received(connection, 11)[10]
+        connection.recv(10_000)
         command = peer.command(
             peer.uid(0x0002, wire.STUDY_ROOT_FIND),
             peer.us(0x0100, peer.C_FIND | wire.RESPONSE),

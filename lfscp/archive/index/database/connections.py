@@ -1,17 +1,13 @@
 """Connections to PostgreSQL: one thread uses each at a time, and there is a limit to them.
 
 Rules: a lost connection does not come back to the others. A statement that reads rows gives them as
-they come, may be interrupted, and is asked once more if its connection was just old. A wait for the
-server that is too long is ended by a thread that looks now and then.
+they come, may be interrupted, and is asked once more if its connection was just old.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +27,6 @@ from lfscp.archive.index.database.sent_statements import SentStatements
 _LIBPQ_WITH_CHUNKS: Final = 170000
 _CHUNK_ROWS: Final = 500
 _CANCEL_S: Final = 5.0
-_LOOK_S: Final = 1.0
 _READ_ONLY: Final = "25006"  # the primary has become a standby: another one is the primary now
 # Of the server or this session: it is about to end, or does not exist any longer.
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", _READ_ONLY})
@@ -193,73 +188,6 @@ class Connections:
                     connection.close()
         finally:
             self._free.release()
-
-
-class Watch:
-    """Cuts a connection that waits for the server too long. Any thread may call any method.
-
-    Args:
-        patience_s: how long it may.
-        was_cut: called after that.
-    """
-
-    def __init__(self, patience_s: float, was_cut: Callable[[], object]) -> None:
-        self._patience_s = patience_s
-        self._was_cut = was_cut
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the connection: it is the parent's."""
-        self._lock = threading.Lock()
-        self._connection: DriverConnection | None = None
-        self._since = 0.0
-        self._ending: threading.Event | None = None  # of the thread that looks
-
-    @contextmanager
-    def over(self, connection: DriverConnection) -> Iterator[None]:
-        """Watch a connection, on which the calling thread runs one statement."""
-        with self._lock:
-            self._connection, self._since = connection, time.monotonic()
-            if self._ending is None:
-                self._begin()
-        try:
-            yield
-        finally:
-            with self._lock:  # nobody else touches it from here on
-                self._connection = None
-
-    def close(self) -> None:
-        """End the thread; the next use begins another."""
-        with self._lock:
-            if self._ending is not None:
-                self._ending.set()
-            self._ending = None
-
-    def _begin(self) -> None:
-        ending = threading.Event()
-        thread = threading.Thread(
-            target=self._look, args=(ending,), name="lfscp-index-watch", daemon=True
-        )
-        with contextlib.suppress(RuntimeError):  # there is no thread to be had: the next time
-            thread.start()
-            self._ending = ending
-
-    def _look(self, ending: threading.Event) -> None:
-        while not ending.wait(_LOOK_S):
-            if self._cut_if_stuck():
-                self._was_cut()
-
-    def _cut_if_stuck(self) -> bool:
-        """Cut the connection if its statement takes too long; who waits for it hears of that."""
-        with self._lock, contextlib.suppress(psycopg.Error, OSError):
-            waiting = self._connection
-            if waiting is None or time.monotonic() - self._since < self._patience_s:
-                return False
-            with socket.socket(fileno=os.dup(waiting.fileno())) as its_own:
-                its_own.shutdown(socket.SHUT_RDWR)
-            self._connection = None
-            return True
-        return False
 
 
 class Reader:

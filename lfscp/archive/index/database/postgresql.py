@@ -30,12 +30,12 @@ from lfscp.archive.index.database.connections import (
     Connections,
     DriverConnection,
     Reader,
-    Watch,
     is_lost,
 )
 from lfscp.archive.index.database.database import Database, Patience, Result
 from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.index.database.statements import Statement
+from lfscp.archive.index.database.watch import Watch
 from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.archive")
@@ -43,6 +43,7 @@ _CONNECT_TIMEOUT_S: Final = 5
 _MAX_PAUSE_S: Final = 1.0
 _LOCK_WAIT_MS: Final = 100
 _STUCK_S: Final = 5.0  # in which the server answers an INSERT, even while its disk is busy
+_STUCK_AT_LOCKS_S: Final = 60.0  # one that may wait for somebody else's transaction
 _ATTEMPTS: Final = 10
 # PostgreSQL's own setting is for an index that is read from a turning disk, so it would read all
 # rows of the studies, which are long, instead of the index with the words that are looked for.
@@ -102,7 +103,8 @@ class PostgreSQLDatabase(Database):
         self._writers = Connections(self._connect, connections, timeout_s)
         self._readers = Connections(self._connect, connections, timeout_s)
         self._together = Connections(self._connect_impatient, 1, timeout_s)
-        self._watch = Watch(min(_STUCK_S, timeout_s), _tell_of_stuck)
+        self._watch = Watch(_tell_of_stuck)
+        self._stuck_s = min(_STUCK_S, timeout_s)
         self._durability = durability
         self._follow_forks()
 
@@ -182,16 +184,24 @@ class PostgreSQLDatabase(Database):
                 reader.close()
 
     @contextmanager
+    def _writer(self) -> Iterator[DriverConnection]:
+        with (
+            self._writers.one() as connection,
+            self._watch.over(connection, _STUCK_AT_LOCKS_S),
+        ):
+            yield connection
+
+    @contextmanager
     def lookup(self) -> Iterator[Any]:
-        with self._writers.one() as connection:
+        with self._writer() as connection:
             yield connection.prepared
 
     def write(self, statement: Statement, values: Sequence[Any]) -> None:
-        with self._writers.one() as connection:
+        with self._writer() as connection:
             statement.run(connection.prepared, values)
 
     def write_together(self, statement: Statement, values: Sequence[Any]) -> None:
-        with self._together.one() as connection, self._watch.over(connection):
+        with self._together.one() as connection, self._watch.over(connection, self._stuck_s):
             statement.run(connection.prepared, values)
 
     def may_be_done(self, error: BaseException) -> bool:
@@ -213,7 +223,7 @@ class PostgreSQLDatabase(Database):
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        with self._writers.one() as connection:
+        with self._writer() as connection:
             cursor = connection.prepared
             cursor.run(b"BEGIN")
             try:

@@ -17,7 +17,7 @@ import pytest
 from lfscp.archive import in_doubt
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import InDoubtError
-from lfscp.archive.index.database import connections
+from lfscp.archive.index.database import postgresql, watch
 from lfscp.archive.index.database.postgresql import PostgreSQLDatabase, _Waiting
 from lfscp.archive.store.object_store import Placement
 from lfscp.archive.upkeep.check import check
@@ -107,7 +107,7 @@ def test_a_session_of_the_server_that_is_stuck_holds_up_no_store_for_long(
         Storing(archive, study, range(first, first + 2)).join()
     database = archive.index._database
     assert isinstance(database, PostgreSQLDatabase)
-    monkeypatch.setattr(database._watch, "_patience_s", 0.1)
+    monkeypatch.setattr(database, "_stuck_s", 0.1)
     (connection,) = database._together._idle
     stuck = connection.info.backend_pid
     os.kill(stuck, signal.SIGSTOP)
@@ -127,11 +127,11 @@ def test_a_lone_store_does_not_wait_for_a_session_that_is_stuck(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits behind it, who could look."""
-    monkeypatch.setattr(connections, "_LOOK_S", 0.05)
+    monkeypatch.setattr(watch, "_LOOK_S", 0.05)
     Storing(archive, "1.2.1", range(2)).join()
     database = archive.index._database
     assert isinstance(database, PostgreSQLDatabase)
-    monkeypatch.setattr(database._watch, "_patience_s", 0.1)
+    monkeypatch.setattr(database, "_stuck_s", 0.1)
     (connection,) = database._together._idle
     stuck = connection.info.backend_pid
     os.kill(stuck, signal.SIGSTOP)
@@ -143,16 +143,35 @@ def test_a_lone_store_does_not_wait_for_a_session_that_is_stuck(
     assert list(check(archive)) == []
 
 
+def test_a_store_of_a_new_series_does_not_wait_for_a_session_that_is_stuck(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_LOOK_S", 0.05)
+    monkeypatch.setattr(postgresql, "_STUCK_AT_LOCKS_S", 0.5)
+    Storing(archive, "1.2.1", range(2)).join()
+    database = archive.index._database
+    assert isinstance(database, PostgreSQLDatabase)
+    stuck = [each.info.backend_pid for each in database._writers._idle]
+    for each in stuck:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        assert Storing(archive, "1.2.2", range(10, 11)).join() == {StoreOutcome.STORED: 1}
+    finally:
+        for each in stuck:
+            os.kill(each, signal.SIGCONT)
+    assert list(check(archive)) == []
+
+
 def test_the_file_of_a_store_stays_as_long_as_a_session_that_was_stuck_may_commit_its_row(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was sent to it is in its socket: it does that whenever it goes on."""
-    monkeypatch.setattr(connections, "_LOOK_S", 0.05)
+    monkeypatch.setattr(watch, "_LOOK_S", 0.05)
     monkeypatch.setattr(in_doubt, "SETTLED_AFTER_S", 0.0)
     Storing(archive, "1.2.1", range(2)).join()
     database, doubts = archive.index._database, archive._storing._in_doubt
     assert isinstance(database, PostgreSQLDatabase)
-    monkeypatch.setattr(database._watch, "_patience_s", 0.1)
+    monkeypatch.setattr(database, "_stuck_s", 0.1)
     monkeypatch.setattr(database, "patience", lambda: _Waiting(0.0))
     (connection,) = database._together._idle
     stuck = connection.info.backend_pid
