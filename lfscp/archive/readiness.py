@@ -7,7 +7,6 @@ No answer contains anything of a patient.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +68,8 @@ def _problem(question: Callable[[], object]) -> str:
 
 
 def _write_in(folder: Path) -> None:
-    """Write a file and remove it; one that a crash leaves is cleared like any piece."""
-    path = folder / f"{os.getpid()}-{threading.get_ident()}-probe.part"
+    """Write a file and remove it; one that a crash leaves is written over the next time."""
+    path = folder / "probe.part"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         os.write(descriptor, b"lfscp\n")
