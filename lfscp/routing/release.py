@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from lfscp.archive.index.route_items import insert_item
 from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
@@ -87,7 +87,11 @@ def _unit(route: Route) -> Any:
 
 
 def _held(route: Route) -> Any:
-    """What of a route may be complete: its last matching object is old enough."""
+    """What of a route may be complete: its last matching object is old enough.
+
+    Or it came much later than it is now, by a clock that was put back since. Another node's clock
+    may also be a little ahead: that makes nothing old.
+    """
     quiet_ms = int(route.settings.quiet_s * 1000)
     unit = _unit(route)
     last_at = func.max(route_item.c.queued_at)
@@ -95,7 +99,7 @@ def _held(route: Route) -> Any:
         select(unit)
         .where(route_item.c.route == route.name, route_item.c.state == HELD)
         .group_by(unit)
-        .having(or_(last_at <= now_ms() - quiet_ms, last_at > now_ms()))  # by a clock put back
+        .having(func.abs(now_ms() - last_at) >= quiet_ms)
     )
 
 
@@ -111,7 +115,7 @@ def _release(one: Connection, route: Route, uid: str) -> int:
     last_at, up_to = one.execute(newest.select_from(of_unit).where(unit == uid)).one()
     now = one.execute(select(now_ms())).scalar_one()
     quiet_ms = int(route.settings.quiet_s * 1000)
-    if last_at is not None and 0 <= now - last_at < quiet_ms:
+    if last_at is not None and abs(now - last_at) < quiet_ms:
         return 0  # an object that meets no condition came since
     held = and_(route_item.c.route == route.name, route_item.c.state == HELD, _unit(route) == uid)
     count = one.execute(update(route_item).where(held).values(state=WAITING)).rowcount

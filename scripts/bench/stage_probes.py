@@ -7,6 +7,7 @@ from typing import Final
 from probes import Probe
 
 _SOCKET: Final = "lfscp.upperlayer.connection.buffered:BufferedSocket"
+_SENDING: Final = "lfscp.upperlayer.connection.sending:SendingSocket"
 _PROVIDER: Final = "lfscp.upperlayer.engine.provider:InlineProvider"
 _MESSAGES: Final = "lfscp.upperlayer.engine.messages:InlineMessages"
 _SINK: Final = "lfscp.upperlayer.receiving.sink:DatasetSink"
@@ -27,7 +28,7 @@ ANSWERING: Final = (
     Probe("serve: events, handler, glue", _ASSOCIATION, "_serve_request"),
     Probe("answer: encode", "lfscp.upperlayer.wire.commands", "encode_response"),
     Probe("answer: encode", _MESSAGES, "send_encoded"),
-    Probe("answer: send()", _SOCKET, "send_all"),
+    Probe("answer: send()", _SENDING, "send_all"),
 )
 STORE: Final = (
     *READING,
@@ -89,7 +90,7 @@ GET: Final = (
         "attempt",
     ),
     Probe("open, command set, fragments", "lfscp.services.sending.sub_operations", "send_stored"),
-    Probe("send: sendfile()", _SOCKET, "send_file"),
+    Probe("send: sendfile()", _SENDING, "send_file"),
     Probe("look for C-CANCEL (recv)", _PROVIDER, "look"),
     Probe("log line", "lfscp.services.query_retrieve.c_move_c_get", "performed"),
 )

@@ -73,11 +73,10 @@ class Pair:
 def objects_of(node: NodeProcess) -> dict[str, bytes]:
     """The datasets that a node has stored, by UID, without the heads of their files."""
     found = {}
-    for file in node.objects.rglob("*"):
-        if file.is_file():
-            content = file.read_bytes()
-            head = read_part10(content)
-            found[head.sop_instance_uid] = content[head.dataset_offset :]
+    for file in node.objects.rglob("*.dcm"):  # not those that are just written
+        content = file.read_bytes()
+        head = read_part10(content)
+        found[head.sop_instance_uid] = content[head.dataset_offset :]
     return found
 
 

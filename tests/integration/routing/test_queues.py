@@ -472,6 +472,17 @@ def test_a_clock_that_is_put_back_stops_no_queue(open_archive: OpenArchive, tmp_
         assert waiting(archive) == ["1.2.3.1.1", "1.2.3.1.2"]
 
 
+@pytest.mark.parametrize("ahead_ms", [2, 20_000])
+def test_an_object_of_a_node_whose_clock_is_ahead_is_not_old(
+    open_archive: OpenArchive, tmp_path: Path, ahead_ms: int
+) -> None:
+    wanted = settings({"on": "study", "quiet_s": 30})
+    with routed(open_archive, tmp_path, wanted) as archive:
+        archive.store(received(1))
+        make_older(archive, -ahead_ms)
+        assert release_complete(archive.index, read_routes(wanted)) == []
+
+
 def test_a_clock_that_is_put_back_holds_no_study(open_archive: OpenArchive, tmp_path: Path) -> None:
     wanted = settings({"on": "study", "quiet_s": 30})
     with routed(open_archive, tmp_path, wanted) as archive:

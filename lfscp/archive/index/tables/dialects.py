@@ -148,7 +148,8 @@ _spell(
 _spell(unindexed, sqlite="+({})", postgresql="({})")
 _spell(
     now_ms,
-    sqlite="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    # SQLite knows the millisecond, but its days are floating-point numbers: a little less, or more.
+    sqlite="CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
     postgresql="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
 )
 

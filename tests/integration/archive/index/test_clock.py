@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.clock import Clock
@@ -24,7 +25,9 @@ from lfscp.archive.index.clock_readings import (
     doubt_of,
     look_at,
     read_kept,
+    wall_ms,
 )
+from lfscp.archive.index.tables.dialects import now_ms
 from lfscp.archive.upkeep.retention import Limits, Retention
 from tests.support.archive_datasets import received
 
@@ -284,3 +287,13 @@ def test_an_index_keeps_what_was_seen(tmp_path: Path) -> None:
     assert doubt_of(kept) == ""
     doubted = dataclasses.replace(kept, steady_since_ms=int(times.day * 1000))
     assert "2030-" in doubt_of(doubted)
+
+
+def test_the_databases_time_is_that_of_its_machine_to_the_millisecond(
+    open_archive: Callable[..., Archive], tmp_path: Path
+) -> None:
+    with open_archive(tmp_path) as archive, archive.index.engine.connect() as connection:
+        for _ in range(100):
+            before = wall_ms()
+            told = connection.execute(select(now_ms())).scalar_one()
+            assert before <= told <= wall_ms() + 1  # PostgreSQL rounds
