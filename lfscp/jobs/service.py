@@ -20,6 +20,7 @@ from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import JobEnd, StopRequest
 from lfscp.jobs.expiry import Expiry
 from lfscp.jobs.feed import Feed, Subscription
+from lfscp.jobs.file_sets.package import package
 from lfscp.jobs.matches import each_match
 from lfscp.jobs.model import (
     Job,
@@ -31,7 +32,6 @@ from lfscp.jobs.model import (
     is_result_apart,
     now,
 )
-from lfscp.jobs.package import package
 from lfscp.jobs.request import JobRequest
 from lfscp.jobs.roots import with_real_paths
 from lfscp.jobs.runs import STOPPED, JobRuns, Perform

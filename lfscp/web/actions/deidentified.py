@@ -24,8 +24,8 @@ from lfscp.deidentification.errors import DeidentificationRequestError, HeldBack
 from lfscp.deidentification.options import options_named
 from lfscp.deidentification.pixels.burned_in import device_rules
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.package import MAX_PACKED
-from lfscp.jobs.zipped import zipped
+from lfscp.jobs.file_sets.package import MAX_PACKED
+from lfscp.jobs.file_sets.zipped import zipped
 from lfscp.services.deidentifying import deidentified
 from lfscp.web.actions.packages import streamed_zip
 from lfscp.web.actions.studies import still_there

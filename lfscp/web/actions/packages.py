@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.jobs.package import PackageError
+from lfscp.jobs.file_sets.package import PackageError
 from lfscp.observe.logging import get_logger
 from lfscp.web.problems import Problem
 

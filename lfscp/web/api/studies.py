@@ -19,7 +19,7 @@ from lfscp.archive.index.browsing.text_search import require_short_words
 from lfscp.archive.index.removal import require_unprotected
 from lfscp.archive.index.tables.schema import patient
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.package import package
+from lfscp.jobs.file_sets.package import package
 from lfscp.web.actions import cursors
 from lfscp.web.actions.deidentified import DeidentifyIn, deidentified_zip
 from lfscp.web.actions.packages import zip_answer

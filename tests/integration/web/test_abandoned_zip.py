@@ -15,7 +15,7 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
-from lfscp.jobs import package
+from lfscp.jobs.file_sets import package
 from tests.support.archive_datasets import received
 from tests.support.web_app import serving_archive
 from tests.support.web_socket import on_socket

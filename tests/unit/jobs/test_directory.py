@@ -17,7 +17,7 @@ from pydicom.uid import (
     RTDoseStorage,
 )
 
-from lfscp.jobs.directory import Directory, Recorder
+from lfscp.jobs.file_sets.directory import Directory, Recorder
 
 
 def head(number: int, sop_class: str = CTImageStorage, **values: Any) -> Dataset:

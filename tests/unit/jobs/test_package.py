@@ -17,8 +17,8 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.dicom.values.attributes import Level
-from lfscp.jobs.package import _MAKING, PackageError, package
-from lfscp.jobs.record_head import read_record_head
+from lfscp.jobs.file_sets.package import _MAKING, PackageError, package
+from lfscp.jobs.file_sets.record_head import read_record_head
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 STUDIES = (
@@ -179,7 +179,7 @@ def test_a_large_element_costs_the_directory_no_memory(tmp_path: Path, is_deflat
 def test_studies_of_too_many_objects_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lfscp.jobs.package.MAX_PACKED", 2)
+    monkeypatch.setattr("lfscp.jobs.file_sets.package.MAX_PACKED", 2)
     with Archive.open(tmp_path / "archive", durability="os") as archive:
         for number in range(3):
             archive.store(received(number, StudyInstanceUID=f"1.{number + 1}"))

@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.part10.file_meta import part10_header
-from lfscp.jobs.record_head import read_record_head
+from lfscp.jobs.file_sets.record_head import read_record_head
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lfscp.jobs import package
+from lfscp.jobs.file_sets import package
 from lfscp.observe import audit
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_INSTANCE, LOOP_STUDY

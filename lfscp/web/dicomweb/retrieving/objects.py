@@ -27,7 +27,7 @@ from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import DICOM, ZIP
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
-from lfscp.jobs.zipped import zipped
+from lfscp.jobs.file_sets.zipped import zipped
 from lfscp.services.transcoding.ahead import MAX_AHEAD, Ahead, wanted_of
 from lfscp.services.transcoding.ahead import Wanted as ToSend
 from lfscp.services.transcoding.decoded_frames import can_decode

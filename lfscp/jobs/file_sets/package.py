@@ -27,9 +27,9 @@ from lfscp.archive.store.received_objects import StoredInstance, is_as_selected
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicom.values.charset import UTF_8, encoder
 from lfscp.dicom.values.person_names import search_form
-from lfscp.jobs.directory import Directory, Recorder
-from lfscp.jobs.record_head import read_record_head
-from lfscp.jobs.zipped import zipped
+from lfscp.jobs.file_sets.directory import Directory, Recorder
+from lfscp.jobs.file_sets.record_head import read_record_head
+from lfscp.jobs.file_sets.zipped import zipped
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
