@@ -192,3 +192,14 @@ def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
     made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))
     yield made
     made.close()
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Iterator[Path]:
+    """The file of an audit trail that is on."""
+    from lfscp.observe import audit
+
+    path = tmp_path / "audit.log"
+    audit.start(path, "LFSCP")
+    yield path
+    audit.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,17 +12,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import Archive
-from lfscp.config import Settings
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
 from lfscp.jobs.request import JobRequest
 from lfscp.jobs.service import JobService
-from lfscp.jobs.sharing import SharedJobService
 from lfscp.jobs.sleeping import SleepingJobs
 from lfscp.jobs.store import JobStore
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer
 from tests.support.dicom_peer import until
+from tests.support.job_services import job_service
 
 DEADLINE_S = 30
 PACS = Peer("PACS", "127.0.0.1", 104)
@@ -36,19 +35,13 @@ def archive(tmp_path: Path, open_archive: Callable[..., Archive]) -> Iterator[Ar
         yield opened
 
 
-@contextmanager
+QUICK = {"retry_delay_s": 0.05, "lease_s": 0.3}
+
+
 def serving(
     archive: Archive, perform: Callable[[Job, Control], JobEnd], **jobs: float
-) -> Iterator[JobService]:
-    jobs = {"retry_delay_s": 0.05, "lease_s": 0.3, **jobs}
-    settings = Settings.model_validate({"data_dir": archive.data_dir, "jobs": jobs})
-    kind = SharedJobService if archive.index.is_shared else JobService
-    service = kind(archive, settings, perform=lambda job, control, *_: perform(job, control))
-    service.start()
-    try:
-        yield service
-    finally:
-        service.terminate(0.0)
+) -> AbstractContextManager[JobService]:
+    return job_service(archive, perform, **{**QUICK, **jobs})
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -19,7 +18,6 @@ from sqlalchemy import select
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.tables import job_tables
-from lfscp.config import Settings
 from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.feed import Feed
@@ -27,11 +25,11 @@ from lfscp.jobs.model import Job, State, UnknownJobError, WrongStateError
 from lfscp.jobs.model import JobKind as JobKind
 from lfscp.jobs.request import InvalidRequestError, JobRequest
 from lfscp.jobs.service import JobService
-from lfscp.jobs.sharing import SharedJobService
 from lfscp.jobs.store import JobStore
 from lfscp.jobs.unfinished import UnfinishedJobs
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer
+from tests.support.job_services import job_service
 
 DEADLINE_S = 30
 PACS = Peer("PACS", "127.0.0.1", 104)
@@ -44,22 +42,6 @@ def archive(tmp_path: Path, open_archive: Callable[..., Archive]) -> Iterator[Ar
     """Of a node alone, then of one that shares its index."""
     with open_archive(tmp_path / "data", durability="os") as opened:
         yield opened
-
-
-@contextmanager
-def serving(
-    archive: Archive, perform: Callable[[Job, Control], JobEnd], **jobs: Any
-) -> Iterator[JobService]:
-    settings = Settings.model_validate({"data_dir": archive.data_dir, "jobs": jobs})
-    kind = SharedJobService if archive.index.is_shared else JobService
-    service = kind(
-        archive, settings, perform=lambda job, control, _archive, _settings: perform(job, control)
-    )
-    service.start()
-    try:
-        yield service
-    finally:
-        service.terminate(0.0)
 
 
 def done(_job: Job, _control: Control) -> JobEnd:
@@ -98,20 +80,20 @@ def wait_for(service: JobService, job_id: str, *states: State) -> Job:
 
 
 def test_a_job_runs_and_is_kept_with_its_outcome(archive: Archive) -> None:
-    with serving(archive, done) as service:
+    with job_service(archive, done) as service:
         job = service.submit(ECHO)
         ended = wait_for(service, job.id, State.DONE)
         assert ended.result == ["found"]
         assert ended.attempts == 1
         assert ended.created_at <= ended.started_at <= ended.ended_at
         assert service.jobs() == [ended]
-    with serving(archive, done) as service:
+    with job_service(archive, done) as service:
         assert service.job(job.id) == ended, "after a restart"
 
 
 def test_a_job_is_described_as_dtools_does(archive: Archive) -> None:
     held = Held()
-    with serving(archive, held) as service:
+    with job_service(archive, held) as service:
         job = service.submit(ECHO)
         held.wait()
         active = wait_for(service, job.id, State.ACTIVE)
@@ -121,7 +103,7 @@ def test_a_job_is_described_as_dtools_does(archive: Archive) -> None:
 
 def test_what_sleeps_or_ran_when_the_process_ended_runs_again(archive: Archive) -> None:
     first = Held()
-    with serving(archive, first, max_active=1) as service:
+    with job_service(archive, first, max_active=1) as service:
         running = service.submit(RETRIEVE)
         sleeping = service.submit(RETRIEVE)
         first.wait()
@@ -130,7 +112,7 @@ def test_what_sleeps_or_ran_when_the_process_ended_runs_again(archive: Archive) 
             of_jobs = select(job_tables.job.c.id, job_tables.job.c.state)
             rows = list(connection.execute(of_jobs.order_by(job_tables.job.c.arrival)))
         assert rows == [(running.id, "active"), (sleeping.id, "sleeping")]
-        with serving(archive, done, max_active=1) as restarted:
+        with job_service(archive, done, max_active=1) as restarted:
             for job in (running, sleeping):
                 assert wait_for(restarted, job.id, State.DONE).result == ["found"]
             assert restarted.job(running.id).attempts == 2
@@ -138,7 +120,7 @@ def test_what_sleeps_or_ran_when_the_process_ended_runs_again(archive: Archive) 
 
 def test_what_a_run_has_behind_it_is_known_to_the_next(archive: Archive) -> None:
     held = Held()
-    with serving(archive, held) as service:
+    with job_service(archive, held) as service:
         job = service.submit(RETRIEVE)
         held.wait()
         service.pause(job.id)
@@ -149,7 +131,7 @@ def test_what_a_run_has_behind_it_is_known_to_the_next(archive: Archive) -> None
         seen.append(control.is_behind("1.2.3"))
         return JobEnd()
 
-    with serving(archive, look) as service:
+    with job_service(archive, look) as service:
         assert service.job(job.id).state is State.PAUSED, "a paused job stays so"
         service.resume(job.id)
         wait_for(service, job.id, State.DONE)
@@ -158,7 +140,7 @@ def test_what_a_run_has_behind_it_is_known_to_the_next(archive: Archive) -> None
 
 def test_an_active_job_is_cancelled_as_soon_as_it_looks(archive: Archive) -> None:
     held = Held()
-    with serving(archive, held) as service:
+    with job_service(archive, held) as service:
         job = service.submit(RETRIEVE)
         held.wait()
         service.cancel(job.id)
@@ -193,7 +175,7 @@ def test_the_counters_of_a_paused_job_survive_while_it_finds_out_what_is_left(
     def counters(job: Job) -> tuple[int, int, int]:
         return job.done, job.left, job.bytes
 
-    with serving(archive, work) as service:
+    with job_service(archive, work) as service:
         job = service.submit(RETRIEVE)
         for _ in range(2):  # the second time it is paused before it knows what is left
             assert asked.wait(DEADLINE_S)
@@ -211,7 +193,7 @@ def test_the_counters_of_a_paused_job_survive_while_it_finds_out_what_is_left(
 
 def test_a_sleeping_job_is_cancelled_or_paused_at_once(archive: Archive) -> None:
     held = Held()
-    with serving(archive, held, max_active=1) as service:
+    with job_service(archive, held, max_active=1) as service:
         service.submit(RETRIEVE)
         held.wait()
         cancelled, paused = service.submit(RETRIEVE), service.submit(RETRIEVE)
@@ -245,7 +227,7 @@ def test_a_job_that_begins_while_it_is_cancelled_is_cancelled(
     monkeypatch.setattr(JobStore, "items", items_later)
     monkeypatch.setattr(Balancer, "remove", remove_while_it_begins)
     monkeypatch.setattr(UnfinishedJobs, "change", change_as_it_begins)
-    with serving(archive, Held()) as service:
+    with job_service(archive, Held()) as service:
         job = service.submit(RETRIEVE)
         service.cancel(job.id)
         wait_for(service, job.id, State.CANCELLED)
@@ -261,7 +243,7 @@ def test_a_job_fails_for_which_no_thread_can_be_started(
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    with serving(archive, done) as service:
+    with job_service(archive, done) as service:
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", start_no_job)
             job = service.submit(ECHO)
@@ -287,7 +269,7 @@ def test_a_job_is_tried_again_though_the_thread_that_wakes_it_could_not_be_start
         return JobEnd()
 
     monkeypatch.setattr(threading.Thread, "start", refuse_once)
-    with serving(archive, fail_once, retry_delay_s=0.01) as service:
+    with job_service(archive, fail_once, retry_delay_s=0.01) as service:
         first = service.submit(RETRIEVE)
         assert refused.wait(DEADLINE_S)
         wait_for(service, service.submit(RETRIEVE).id, State.DONE)
@@ -303,7 +285,7 @@ def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archiv
         raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
     with (
-        serving(archive, fail, retry_delay_s=0.01, retries=5) as service,
+        job_service(archive, fail, retry_delay_s=0.01, retries=5) as service,
         service.subscribe() as news,
     ):
         job = service.submit(RETRIEVE)
@@ -333,7 +315,7 @@ def test_only_what_may_pass_is_tried_again(
     def fail(_job: Job, _control: Control) -> JobEnd:
         raise PeerError(kind, PACS, "is no good")
 
-    with serving(archive, fail, retry_delay_s=0.001, retries=retries) as service:
+    with job_service(archive, fail, retry_delay_s=0.001, retries=retries) as service:
         job = service.submit(request_)
         ended = wait_for(service, job.id, State.FAILED)
     assert ended.attempts == attempts
@@ -344,7 +326,7 @@ def test_a_failed_job_can_be_tried_again(archive: Archive) -> None:
     def fail_once(job: Job, _control: Control) -> JobEnd:
         return JobEnd(State.FAILED, "1 of 2") if job.attempts == 1 else JobEnd()
 
-    with serving(archive, fail_once) as service:
+    with job_service(archive, fail_once) as service:
         job = service.submit(RETRIEVE)
         assert wait_for(service, job.id, State.FAILED).reason == "1 of 2"
         service.retry(job.id)
@@ -362,7 +344,7 @@ def test_a_job_that_waits_for_its_next_attempt_can_be_hurried_or_cancelled(
             raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
         return JobEnd()
 
-    with serving(archive, fail, retry_delay_s=3600.0) as service:
+    with job_service(archive, fail, retry_delay_s=3600.0) as service:
         hurried, dropped = service.submit(RETRIEVE), service.submit(RETRIEVE)
         for job in (hurried, dropped):
             with service.subscribe() as news:
@@ -377,12 +359,12 @@ def test_the_wait_for_the_next_attempt_outlasts_a_restart(archive: Archive) -> N
     def fail(_job: Job, _control: Control) -> JobEnd:
         raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
-    with serving(archive, fail, retry_delay_s=3600.0) as service, service.subscribe() as news:
+    with job_service(archive, fail, retry_delay_s=3600.0) as service, service.subscribe() as news:
         job = service.submit(RETRIEVE)
         while service.job(job.id).next_attempt_at is None:
             assert news.next(DEADLINE_S)
         due = service.job(job.id).next_attempt_at
-    with serving(archive, done) as service:
+    with job_service(archive, done) as service:
         again = service.job(job.id)
         assert (again.state, again.next_attempt_at) == (State.SLEEPING, due)
         service.retry(job.id)
@@ -402,12 +384,12 @@ def test_a_clock_that_was_wrong_puts_off_no_attempt(
 
     with monkeypatch.context() as patched:
         patched.setattr("lfscp.jobs.runs.datetime", Ahead)
-        with serving(archive, fail, retry_delay_s=1.0) as service, service.subscribe() as news:
+        with job_service(archive, fail, retry_delay_s=1.0) as service, service.subscribe() as news:
             job = service.submit(RETRIEVE)
             while service.job(job.id).next_attempt_at is None:
                 assert news.next(DEADLINE_S)
     monkeypatch.setattr("lfscp.jobs.sleeping.MAX_DELAY_S", 0.01)
-    with serving(archive, done) as service:  # its clock is right again
+    with job_service(archive, done) as service:  # its clock is right again
         wait_for(service, job.id, State.DONE)
 
 
@@ -419,7 +401,7 @@ def test_an_unexpected_error_fails_the_job_and_frees_its_place(
             raise ZeroDivisionError("no reason")
         return JobEnd()
 
-    with serving(archive, explode, max_active=1) as service:
+    with job_service(archive, explode, max_active=1) as service:
         first, second = service.submit(ECHO), service.submit(RETRIEVE)
         reason = wait_for(service, first.id, State.FAILED).reason
         assert reason == "internal error, see the log"
@@ -440,13 +422,13 @@ def test_why_a_job_failed_is_said_in_words(archive: Archive, error: Exception, r
     def fail(_job: Job, _control: Control) -> JobEnd:
         raise error
 
-    with serving(archive, fail) as service:
+    with job_service(archive, fail) as service:
         assert wait_for(service, service.submit(ECHO).id, State.FAILED).reason == reason
 
 
 def test_terminate_takes_no_more_and_says_what_is_left(archive: Archive) -> None:
     held = Held()
-    with serving(archive, held, max_active=1) as service:
+    with job_service(archive, held, max_active=1) as service:
         active, sleeping = service.submit(RETRIEVE), service.submit(RETRIEVE)
         held.wait()
         left = service.terminate(0.0)
@@ -456,14 +438,14 @@ def test_terminate_takes_no_more_and_says_what_is_left(archive: Archive) -> None
         assert {job.state for job in left} == {State.SLEEPING}
         with pytest.raises(TerminatedError):
             service.submit(ECHO)
-    with serving(archive, done) as service:
+    with job_service(archive, done) as service:
         for job in (active, sleeping):
             wait_for(service, job.id, State.DONE)
 
 
 def test_ended_jobs_are_forgotten_after_a_while_and_others_are_not(archive: Archive) -> None:
     held = Held()
-    with serving(archive, held) as service:
+    with job_service(archive, held) as service:
         ended, paused = service.submit(RETRIEVE), service.submit(RETRIEVE)
         for _ in range(2):
             held.wait()
@@ -471,9 +453,9 @@ def test_ended_jobs_are_forgotten_after_a_while_and_others_are_not(archive: Arch
         wait_for(service, paused.id, State.PAUSED)
         held.release.set()
         wait_for(service, ended.id, State.DONE)
-    with serving(archive, done, keep_days=1.0) as service:
+    with job_service(archive, done, keep_days=1.0) as service:
         assert {job.id for job in service.jobs()} == {ended.id, paused.id}
-    with serving(archive, done, keep_days=0.0) as service:
+    with job_service(archive, done, keep_days=0.0) as service:
         assert {job.id for job in service.jobs()} == {paused.id}
         with pytest.raises(UnknownJobError):
             service.job(ended.id)
@@ -481,7 +463,7 @@ def test_ended_jobs_are_forgotten_after_a_while_and_others_are_not(archive: Arch
 
 def test_a_job_can_be_forgotten_once_it_has_ended(archive: Archive) -> None:
     held = Held()
-    with serving(archive, held) as service:
+    with job_service(archive, held) as service:
         job = service.submit(RETRIEVE)
         held.wait()
         with pytest.raises(WrongStateError, match="cancel it first"):
@@ -493,7 +475,7 @@ def test_a_job_can_be_forgotten_once_it_has_ended(archive: Archive) -> None:
 
 
 def test_jobs_are_listed_newest_first_by_state_and_in_parts(archive: Archive) -> None:
-    with serving(archive, done) as service:
+    with job_service(archive, done) as service:
         jobs = [service.submit(ECHO) for _ in range(5)]
         for job in jobs:
             wait_for(service, job.id, State.DONE)
@@ -520,7 +502,7 @@ def test_a_slow_subscriber_gets_the_newest_of_each_job_only() -> None:
 def test_only_one_job_per_peer_when_configured_so(archive: Archive) -> None:
     held = Held()
     other = JobRequest("echo", replace(PACS, port=105))
-    with serving(archive, held, per_peer=1) as service:
+    with job_service(archive, held, per_peer=1) as service:
         service.submit(ECHO)
         second, third = service.submit(ECHO), service.submit(other)
         held.wait()
@@ -534,7 +516,7 @@ def test_only_one_job_per_peer_when_configured_so(archive: Archive) -> None:
 def test_a_send_outside_the_roots_is_refused_before_it_is_kept(
     archive: Archive, tmp_path: Path
 ) -> None:
-    with serving(archive, done) as service:
+    with job_service(archive, done) as service:
         with pytest.raises(InvalidRequestError, match="outside the folders"):
             service.submit(JobRequest("send", PACS, {"paths": [str(tmp_path)]}))
         assert service.jobs() == []

@@ -26,14 +26,6 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
         yield opened
 
 
-@pytest.fixture
-def trail(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "audit.log"
-    audit.start(path, "LFSCP")
-    yield path
-    audit.stop()
-
-
 TRANSFERRED, DELETED = "110104", "110105"
 
 

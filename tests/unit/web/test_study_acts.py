@@ -13,7 +13,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lfscp.jobs.file_sets import package
-from lfscp.observe import audit
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_INSTANCE, LOOP_STUDY
 
@@ -32,14 +31,6 @@ def client(tmp_path: Path, filled_data: Path, root: Path) -> Iterator[TestClient
     shutil.copytree(filled_data, tmp_path / "data")
     with serving(tmp_path / "data", web={"roots": [str(root)]}) as client:
         yield client
-
-
-@pytest.fixture
-def trail(tmp_path: Path) -> Iterator[Path]:
-    file = tmp_path / "audit.log"
-    audit.start(file, "LFSCP")
-    yield file
-    audit.stop()
 
 
 def ended(client: TestClient, job_id: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,10 @@ from typing import Any
 import pytest
 
 from lfscp.config.passwords import hash_password
-from lfscp.observe import audit
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_CLASS, CT_STUDY, new
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
-
-
-@pytest.fixture
-def trail(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "audit.log"
-    audit.start(path, "LFSCP")
-    yield path
-    audit.stop()
 
 
 def told(trail: Path) -> list[tuple[str, str, str]]:

@@ -31,15 +31,6 @@ MODALITY = AuditedPeer("MODALITY", "192.0.2.7")
 JANE = Patient("SECRET-47", "Doe^Jane")
 
 
-@pytest.fixture
-def trail(tmp_path: Path) -> Iterator[Path]:
-    """The file of a trail that is on."""
-    path = tmp_path / "audit.log"
-    audit.start(path, "LFSCP")
-    yield path
-    audit.stop()
-
-
 def messages(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 

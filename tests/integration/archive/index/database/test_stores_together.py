@@ -100,6 +100,18 @@ def test_a_store_that_waits_for_a_deletion_holds_up_no_other(
     assert archive.statistics().instances == 4 + 22
 
 
+@contextmanager
+def stopped(*processes: int) -> Iterator[None]:
+    """Processes that do nothing for a while, and then go on."""
+    for each in processes:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
+
+
 def test_a_session_of_the_server_that_is_stuck_holds_up_no_store_for_long(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,15 +122,12 @@ def test_a_session_of_the_server_that_is_stuck_holds_up_no_store_for_long(
     monkeypatch.setattr(database, "_stuck_s", 0.1)
     (connection,) = database._together._idle
     stuck = connection.info.backend_pid
-    os.kill(stuck, signal.SIGSTOP)
-    try:
+    with stopped(stuck):
         storing = [
             Storing(archive, "1.2.1", range(10, 20)),
             Storing(archive, "1.2.2", range(110, 120)),
         ]
         assert [each.join() for each in storing] == [{StoreOutcome.STORED: 10}] * 2
-    finally:
-        os.kill(stuck, signal.SIGCONT)
     assert archive.statistics().instances == 4 + 20
     assert list(check(archive)) == []
 
@@ -134,11 +143,8 @@ def test_a_lone_store_does_not_wait_for_a_session_that_is_stuck(
     monkeypatch.setattr(database, "_stuck_s", 0.1)
     (connection,) = database._together._idle
     stuck = connection.info.backend_pid
-    os.kill(stuck, signal.SIGSTOP)
-    try:
+    with stopped(stuck):
         assert Storing(archive, "1.2.1", range(10, 11)).join() == {StoreOutcome.STORED: 1}
-    finally:
-        os.kill(stuck, signal.SIGCONT)
     assert archive.statistics().instances == 3
     assert list(check(archive)) == []
 
@@ -152,13 +158,8 @@ def test_a_store_of_a_new_series_does_not_wait_for_a_session_that_is_stuck(
     database = archive.index._database
     assert isinstance(database, PostgreSQLDatabase)
     stuck = [each.info.backend_pid for each in database._writers._idle]
-    for each in stuck:
-        os.kill(each, signal.SIGSTOP)
-    try:
+    with stopped(*stuck):
         assert Storing(archive, "1.2.2", range(10, 11)).join() == {StoreOutcome.STORED: 1}
-    finally:
-        for each in stuck:
-            os.kill(each, signal.SIGCONT)
     assert list(check(archive)) == []
 
 
@@ -175,13 +176,10 @@ def test_the_file_of_a_store_stays_as_long_as_a_session_that_was_stuck_may_commi
     monkeypatch.setattr(database, "patience", lambda: _Waiting(0.0))
     (connection,) = database._together._idle
     stuck = connection.info.backend_pid
-    os.kill(stuck, signal.SIGSTOP)
-    try:
+    with stopped(stuck):
         with pytest.raises(InDoubtError):
             archive.store(received(10, StudyInstanceUID="1.2.1", SeriesInstanceUID="1.2.1.1"))
         doubts.settle()
-    finally:
-        os.kill(stuck, signal.SIGCONT)
     deadline = time.monotonic() + JOIN_S
     while doubts and time.monotonic() < deadline:
         doubts.settle()
